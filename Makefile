@@ -1,0 +1,107 @@
+# Everything a developer does here. `make` alone says what there is.
+# A fresh machine needs make, git and Python 3.11 or later; the rest is installed on demand.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+root := $(CURDIR)
+build := $(root)/.build
+venv := $(root)/.venv
+# A checkout's own tools come first. `sudo` drops the environment, so that what needs root gets this explicitly.
+export PATH := $(venv)/bin:$(PATH)
+enter := tests/hosts/enter env PATH="$(PATH)"
+# The python that makes the environment.
+PYTHON ?= python3
+# How molecule is to run a scenario: test, or create, converge, verify, destroy, …
+DO ?= test
+scenarios := $(sort $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^# ==/ {print substr($$0, 6)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+# == The embedded network
+.PHONY: demo demo-down demo-status demo-login
+demo: venv hosts ## Provision a master and two mirrors from nothing, and watch cron carry a change (DEMO_TREE=DIR)
+	@$(enter) DEMO_TREE="$(DEMO_TREE)" tests/demo/demo up
+
+demo-status: ## Show what each mirror of the demo holds
+	@$(enter) tests/demo/demo status
+
+demo-login: ## Log in to a host of the demo (HOST=mirror1)
+	@$(enter) TERM="$(TERM)" tests/demo/demo login "$(HOST)"
+
+demo-down: ## Remove the demo's hosts and network
+	@$(enter) tests/demo/demo down
+	@tests/hosts/leave || true
+
+# == Tests
+.PHONY: test check lint types unit sanity unit-hosts molecule bench
+test: venv hosts ## Run everything: check, sanity, the engine on all releases, all scenarios (JOBS=2)
+	@$(venv)/bin/python tests/tools/run_steps.py --jobs "$(or $(JOBS),$(shell echo $$(($$(nproc) + 1))))" \
+	    sanity $(addprefix molecule-,$(scenarios)) check unit-hosts
+
+check: lint types unit ## Lint, types and unit tests: what to run before each commit
+
+lint: venv
+	ruff check .
+	yamllint --strict .
+	ansible-lint --offline --strict
+	shellcheck $$(git ls-files -z --cached --others --exclude-standard -- tests .ci | xargs -0 grep --files-with-matches --max-count=1 '^#!.*sh$$')
+	antsibull-changelog lint
+	cd .collections/ansible_collections/mirrornet/rsync && antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+
+types: venv
+	mypy --strict
+
+unit: venv
+	pytest -n auto -q
+
+sanity: venv ## Run ansible-test's sanity tests on a copy of the files that git knows
+	tests/tools/sanity
+
+unit-hosts: venv hosts ## Run the engine's unit tests on each Debian, with its own Python and rsync
+	$(enter) tests/tools/unit_hosts
+
+molecule: venv hosts ## Run one scenario (SCENARIO=hosts DO=test|converge|verify|destroy)
+	@test -f "molecule/$(SCENARIO)/molecule.yml" || { echo "which scenario? make molecule SCENARIO=, one of: $(scenarios)" >&2; exit 2; }
+	@$(MAKE) "molecule-$(SCENARIO)"
+
+# Each scenario has its own temporary directory, so that several can run at the same time.
+.PHONY: $(addprefix molecule-,$(scenarios))
+$(addprefix molecule-,$(scenarios)): molecule-%: venv hosts
+	@$(enter) MOLECULE_EPHEMERAL_DIRECTORY="$(build)/molecule/$*" MOLECULE_COMMAND_BORDERS=false \
+	    molecule $(DO) --scenario-name "$*"
+
+bench: venv hosts ## Measure: tasks and seconds a host of a first and a second site.yml run
+	@$(enter) tests/benchmark/bench
+
+# == Parts
+.PHONY: packages venv hosts build docs clean distclean
+packages: ## Install what this machine lacks (Debian; as root or through sudo)
+	@tests/tools/packages
+
+venv: packages $(venv)/installed ## Make .venv, with the tools of tests/requirements.txt
+
+$(venv)/installed: tests/requirements.txt
+	@tests/tools/make_venv "$(PYTHON)" "$(venv)"
+
+hosts: packages ## Make the images of the test hosts that are missing
+	@tests/hosts/images
+
+build: venv ## Make the tarball that Galaxy takes
+	ansible-galaxy collection build --force --output-path "$(build)"
+
+docs: venv ## Render the tables of variables in the roles' READMEs
+	$(venv)/bin/python tests/tools/render_docs.py
+
+clean: ## Remove what was made here, but for .venv and the images
+	rm -rf .build .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible tests/output
+
+distclean: clean ## Remove everything that was made, images included
+	@$(enter) tests/demo/demo down
+	@tests/hosts/images --remove
+	@tests/hosts/leave
+	rm -rf .venv
