@@ -1,0 +1,180 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``mirrornet``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import pwd
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from . import __version__, job, pull, report
+from .errors import Exit, Failure
+from .files import read_json, to_json
+from .places import Places, chosen_places
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (``errors.Exit``)."""
+    arguments = _parser().parse_args(argv)
+    places = chosen_places(arguments.config_dir, arguments.state_dir)
+    try:
+        return int(arguments.run(places, arguments))
+    except Failure as failure:
+        print(f"mirrornet: {failure}", file=sys.stderr)
+        return int(failure.exit_code)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.OK)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mirrornet", description="Keep trees in step with their rsync sources, safely.")
+    parser.add_argument("--version", action="version", version=f"mirrornet {__version__}")
+    parser.add_argument("--config-dir", metavar="DIR", help="where jobs are defined (default: /etc/mirrornet, or ~/.config/mirrornet)")
+    parser.add_argument(
+        "--state-dir", metavar="DIR", help="where locks and reports are (default: /var/lib/mirrornet, or ~/.local/state/mirrornet)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    pulling = commands.add_parser("pull", help="run a job now, unless it runs already")
+    pulling.add_argument("job", metavar="JOB")
+    pulling.add_argument(
+        "--dry-run", action="store_true", help="say what a run would bring and delete, and whether a guard would hold it; change nothing"
+    )
+    how = pulling.add_mutually_exclusive_group()
+    how.add_argument("--quiet", action="store_true", help="write only what a person must see: a run that failed or is held (for cron)")
+    how.add_argument("--json", action="store_true", help="write the report as JSON")
+    pulling.set_defaults(run=_pull)
+
+    status = commands.add_parser("status", help="show how the jobs are")
+    status.add_argument("jobs", metavar="JOB", nargs="*")
+    status.add_argument("--json", action="store_true", help="write the reports as JSON")
+    status.set_defaults(run=_status)
+    return parser
+
+
+def _pull(places: Places, arguments: argparse.Namespace) -> int:
+    definition = job.load(places, arguments.job)
+    _become(definition)
+    os.umask(0o022)
+    if arguments.dry_run:
+        return _dry_run(definition, arguments)
+    done = pull.pull(places, definition, os.uname().nodename)
+    if arguments.json:
+        sys.stdout.write(to_json(dataclasses.asdict(done)).decode())
+    elif done.outcome in ("failed", "held"):
+        print(done.line(), file=sys.stderr)
+    elif not arguments.quiet:
+        print(done.line())
+    return done.exit_code
+
+
+def _dry_run(definition: job.Job, arguments: argparse.Namespace) -> int:
+    plan, lines, held = pull.dry_run(definition)
+    if arguments.json:
+        record = {
+            "source": plan.source,
+            "items": lines,
+            "files": plan.tally.files,
+            "size": plan.tally.size,
+            "deletions": plan.tally.deletions,
+            "outcome": "held" if held else "unchanged" if plan.is_empty else "updated",
+            "message": str(held) if held else "",
+        }
+        sys.stdout.write(to_json(record).decode())
+    elif not arguments.quiet:
+        for line in lines:
+            print(line)
+        size, deletions = report.human(plan.tally.size), plan.tally.deletions
+        print(f"{definition.name}: from {plan.source}: {plan.tally.files} files to bring, {size}; {deletions} entries to delete")
+    if held is not None:
+        print(f"{definition.name}: would be held: {held}", file=sys.stderr)
+        return int(held.exit_code)
+    return int(Exit.OK)
+
+
+def _become(definition: job.Job) -> None:
+    """Go on as the job's account: a run by root would leave files that the scheduled runs can't replace."""
+    name = definition.user
+    if name is None:
+        return
+    try:
+        account = pwd.getpwnam(name)
+    except KeyError:
+        raise Failure(
+            "no_account",
+            Exit.CONFIG,
+            f"Job {definition.name} runs as account {name!r}, which this host doesn't have.",
+            "Create it, or install the job again.",
+        ) from None
+    if account.pw_uid == os.geteuid():
+        return
+    if os.geteuid() != 0:
+        raise Failure(
+            "wrong_account",
+            Exit.CONFIG,
+            f"Job {definition.name} runs as account {name!r}, not as this one.",
+            f"Call it as root or with `sudo -u {name}`.",
+        )
+    os.initgroups(name, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    os.environ.update(HOME=account.pw_dir, USER=name, LOGNAME=name)
+    os.chdir("/")
+
+
+def _status(places: Places, arguments: argparse.Namespace) -> int:
+    defined = job.names(places)
+    unknown = sorted(set(arguments.jobs) - set(defined))
+    if unknown:
+        raise Failure(
+            "definition",
+            Exit.CONFIG,
+            f"There is no job {', '.join(map(repr, unknown))} in {places.definitions}.",
+            f"Jobs here: {', '.join(defined) or 'none'}.",
+        )
+    records = [_record(places, name) for name in arguments.jobs or defined]
+    if arguments.json:
+        sys.stdout.write(to_json({"jobs": records}).decode())
+        return int(Exit.OK)
+    if not records:
+        print(f"No job is defined in {places.definitions}.")
+        return int(Exit.OK)
+    rows = [("JOB", "STATE", "LAST RUN", "LAST COMPLETE", "ENTRIES", "WHAT")]
+    rows += [(r["job"], r["state"], r["finished"] or "-", r["last_complete"] or "-", str(r["entries"] or "-"), r["what"]) for r in records]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[5]]).rstrip())
+    return int(Exit.OK)
+
+
+def _record(places: Places, name: str) -> dict[str, Any]:
+    """How one job is: its last report, and whether a run is at work or was killed since."""
+    last: dict[str, Any] = {
+        "outcome": None,
+        "finished": None,
+        "last_complete": None,
+        "entries": None,
+        "source": None,
+        "message": "",
+        "remedy": "",
+    }
+    last.update(read_json(places.report(name)))
+    last["job"] = name
+    state, what = last["outcome"] or "never ran", f"{last['message']} {last['remedy']}".strip() or str(last["source"] or "")
+    working, killed = report.at_work(places, name), report.was_interrupted(places, name)
+    if working:
+        state, what = "running", f"since {working.get('started')}, phase {working.get('phase')}, process {working['owner']['pid']}"
+    elif killed:
+        state, what = (
+            "interrupted",
+            f"the run of {killed.get('started')} was killed in phase {killed.get('phase')}; the next run goes on from there",
+        )
+    return {**last, "state": state, "what": what}

@@ -1,0 +1,381 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Putting a job in place on a host, and taking it away: first everything that is wrong or would change, then the changes."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+
+from . import lock, package, rsync, schedule
+from .errors import Exit, Failure
+from .files import Owner, replace, sync_directory
+from .job import Job, conflicts, load, names
+from .places import IN_TREE, Places, default_places
+
+CRON_D = Path("/etc/cron.d")
+
+
+@dataclass
+class Change:
+    """One thing that is not yet as it should be. ``before`` and ``after`` are for people; neither holds anything secret."""
+
+    path: str
+    before: str
+    after: str
+    apply: Callable[[], None]
+
+
+@dataclass
+class Prepared:
+    """What would change, and what a person should know. ``problems`` are reasons to change nothing at all."""
+
+    changes: list[Change] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    #: Problems that an earlier task may be about to solve, as long as nothing is really done: a package, an account.
+    missing: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where and how a job is installed: for the system by root, else for the user who calls."""
+
+    places: Places
+    command: Path
+    python: str
+    when: str = schedule.NEVER
+    #: Minutes, or None for the host's own.
+    offset: int | None = None
+    mailto: str | None = None
+
+    @property
+    def is_system(self) -> bool:
+        return os.geteuid() == 0
+
+    def argv(self, job: str) -> list[str]:
+        """The command that cron runs."""
+        usual = default_places()
+        where = []
+        if self.places.config_dir != usual.config_dir:
+            where += ["--config-dir", str(self.places.config_dir)]
+        if self.places.state_dir != usual.state_dir:
+            where += ["--state-dir", str(self.places.state_dir)]
+        return [str(self.command), *where, "pull", "--quiet", job]
+
+
+def default_command() -> Path:
+    """Where the command goes if nothing else is said."""
+    return Path("/usr/local/bin/mirrornet") if os.geteuid() == 0 else Path.home() / ".local" / "bin" / "mirrornet"
+
+
+def present(job: Job, how: Installation) -> Prepared:
+    """What it takes to have ``job`` defined, the command in place and the schedule set."""
+    prepared = Prepared()
+    owner = _account(job, how, prepared)
+    _check_host(job, how, prepared)
+    entry = _schedule_entry(job, how, prepared)
+    prepared.problems += conflicts(how.places, job)
+    if prepared.problems:
+        return prepared
+    definition = how.places.definition(job.name)
+    steps: list[Change | None] = [
+        *_directory(definition.parent),
+        *_directory(how.places.state_dir),
+        *_directory(how.places.state(job.name), owner=owner),
+        *_directory(how.command.parent),
+        _file(how.command, package.command(how.python), 0o755, shown=_describe),
+        _target(job, owner, prepared),
+        _file(definition, job.to_bytes(), 0o644),
+        entry,  # Last, so that cron never finds an entry whose job isn't there yet.
+    ]
+    prepared.changes = [step for step in steps if step is not None]
+    return prepared
+
+
+@contextlib.contextmanager
+def not_running(places: Places, name: str) -> Iterator[None]:
+    """Keep runs of job ``name`` from starting for the length of the block. Raises Failure if one is at work."""
+    if not places.lock(name).exists():
+        yield
+        return
+    try:
+        with lock.exclusive(places.lock(name)):
+            yield
+    except lock.Busy:
+        message = f"Job {name} is running: nothing was removed."
+        raise Failure("busy", Exit.BUSY, message, "Wait for the run to end, or stop it, and try again.") from None
+
+
+def absent(name: str, how: Installation, *, remove_tree: bool) -> Prepared:
+    """What it takes to have no trace of job ``name``; its tree stays, unless asked otherwise. To be carried out within ``not_running``."""
+    prepared = Prepared()
+    target = _installed_target(how.places, name, remove_tree)
+    state = how.places.state(name)
+    steps: list[Change | None] = [_no_schedule_entry(name, how), _gone(how.places.definition(name))]
+    if target is not None:
+        steps.append(_gone(target if remove_tree else target / IN_TREE))
+    steps.append(_gone(state))
+    if not set(names(how.places)) - {name}:
+        steps.append(_gone(how.command) if _is_ours(how.command) else None)
+        steps += [_gone_if_empty(path) for path in (how.places.definitions, how.places.config_dir, how.places.state_dir)]
+    prepared.changes = [step for step in steps if step is not None]
+    return prepared
+
+
+# What the host must have
+
+
+def _account(job: Job, how: Installation, prepared: Prepared) -> Owner | None:
+    """Owner of what the job writes, where that isn't whoever calls."""
+    if job.user is None:
+        if how.is_system:
+            prepared.warnings.append(f"Job {job.name} will run as root. A pull needs no privileges: name an account with 'user'.")
+        return None
+    if not how.is_system and job.user != pwd.getpwuid(os.geteuid()).pw_name:
+        prepared.problems.append(f"user: only root can install a job for another account ({job.user!r}): leave 'user' out, or become root.")
+        return None
+    try:
+        account = pwd.getpwnam(job.user)
+    except KeyError:
+        prepared.missing.append(f"user: this host has no account {job.user!r}: create it first, without a login.")
+        return None
+    return (account.pw_uid, account.pw_gid) if how.is_system else None
+
+
+def _check_host(job: Job, how: Installation, prepared: Prepared) -> None:
+    try:
+        rsync.find()
+    except Failure as failure:
+        prepared.missing.append(str(failure))
+    if not os.access(how.python, os.X_OK):
+        prepared.problems.append(f"python: there is no program {how.python}: name the Python 3.9 or later that is to run the command.")
+    for name in ("command", "config_dir", "state_dir"):
+        path = how.command if name == "command" else getattr(how.places, name)
+        if not path.is_absolute() or any(ord(character) < 32 for character in str(path)):
+            prepared.problems.append(f"{name}: {str(path)!r} must be an absolute path without control characters.")
+    if how.command.exists() and not _is_ours(how.command):
+        prepared.problems.append(f"command: {how.command} exists and is not mirrornet: remove it, or choose another path.")
+
+
+def _target(job: Job, owner: Owner | None, prepared: Prepared) -> Change | None:
+    target = Path(job.target)
+    if target.is_dir():
+        if not _writable_as(target, owner):
+            who = job.user or pwd.getpwuid(os.geteuid()).pw_name
+            prepared.problems.append(f"target: {target} is not writable for {who}: give it to that account (chown {who} {target}).")
+        return None
+    if target.exists() or target.is_symlink():
+        prepared.problems.append(f"target: {target} exists and is no directory: remove it, or choose another target.")
+        return None
+    parent = next(path for path in target.parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        prepared.problems.append(f"target: {target} can't be created in {parent}: create it as root and give it to the account that pulls.")
+        return None
+
+    def make() -> None:
+        target.mkdir(parents=True)
+        if owner is not None:
+            os.chown(target, *owner)
+
+    return Change(str(target), "absent", _shown_directory(owner), make)
+
+
+def _writable_as(path: Path, owner: Owner | None) -> bool:
+    """Whether the account may write in ``path``; asked of the kernel by a child that becomes the account, so that ACLs count."""
+    wanted = os.R_OK | os.W_OK | os.X_OK
+    if owner is None or owner[0] == os.geteuid():
+        return os.access(path, wanted)
+    child = os.fork()
+    if child == 0:
+        answer = 1
+        with contextlib.suppress(OSError):
+            os.initgroups(pwd.getpwuid(owner[0]).pw_name, owner[1])
+            os.setgid(owner[1])
+            os.setuid(owner[0])
+            answer = 0 if os.access(path, wanted) else 1
+        os._exit(answer)
+    return os.waitpid(child, 0)[1] == 0
+
+
+# The schedule
+
+
+def _schedule_entry(job: Job, how: Installation, prepared: Prepared) -> Change | None:
+    if how.when == schedule.NEVER:
+        return _no_schedule_entry(job.name, how)
+    try:
+        parsed = schedule.parse(how.when)
+    except schedule.ScheduleError as error:
+        prepared.problems.append(f"schedule: {error}.")
+        return None
+    if parsed.is_rare:
+        prepared.warnings.append(
+            f"Job {job.name} runs less than twice a day ({how.when!r}): the mirror will be behind its source for long."
+        )
+    offset = schedule.offset_of(os.uname().nodename, job.name) if how.offset is None else how.offset
+    when = parsed.rotated(offset)
+    if how.is_system:
+        if how.mailto is not None and any(ord(character) < 33 or character in "\"'" for character in how.mailto):
+            prepared.problems.append(f"mailto: {how.mailto!r} must be an address without spaces, quotes and control characters.")
+            return None
+        if not CRON_D.is_dir():
+            prepared.missing.append(f"schedule: this host has no {CRON_D}: install a cron daemon (the package cron, or cronie).")
+        content = schedule.cron_d(job.name, when, job.user or "root", how.argv(job.name), how.mailto)
+        return _file(_cron_file(job.name), content, 0o644)
+    if how.mailto is not None:
+        problem = "mailto: would also change where other entries of this crontab send their mail: set MAILTO in the crontab yourself."
+        prepared.problems.append(problem)
+    if shutil.which("crontab") is None:
+        prepared.missing.append("schedule: this host has no program crontab: have a cron daemon installed (the package cron, or cronie).")
+        return Change("crontab", "", schedule.in_crontab(b"", job.name, when, how.argv(job.name)).decode(), lambda: None)
+    return _crontab(job.name, when, how)
+
+
+def _no_schedule_entry(name: str, how: Installation) -> Change | None:
+    if how.is_system:
+        return _gone(_cron_file(name))
+    return _crontab(name, None, how) if shutil.which("crontab") else None
+
+
+def _cron_file(job: str) -> Path:
+    return CRON_D / f"mirrornet-{job}"
+
+
+def _crontab(name: str, when: str | None, how: Installation) -> Change | None:
+    before = _read_crontab()
+    after = schedule.in_crontab(before, name, when, how.argv(name))
+    if before == after:
+        return None
+    # Only our own lines are shown: others may hold what is nobody's business.
+    own = [schedule.in_crontab(b"", name, when, how.argv(name)), schedule.entry_of(before, name)]
+    return Change("crontab", own[1].decode("utf-8", "replace"), own[0].decode(), lambda: _write_crontab(after))
+
+
+def _read_crontab() -> bytes:
+    done = subprocess.run(["crontab", "-l"], stdin=subprocess.DEVNULL, capture_output=True, env={**os.environ, "LC_ALL": "C"}, check=False)
+    if done.returncode == 0:
+        return done.stdout
+    if b"no crontab" in done.stderr:
+        return b""
+    raise Failure("crontab", Exit.LOCAL_IO, f"crontab -l failed: {_said(done)}.", "May this user use cron? See cron.allow and cron.deny.")
+
+
+def _write_crontab(content: bytes) -> None:
+    command: Sequence[str] = ["crontab", "-"] if content else ["crontab", "-r"]
+    done = subprocess.run(command, input=content, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise Failure("crontab", Exit.LOCAL_IO, f"{' '.join(command)} failed: {_said(done)}.", "The crontab is as it was.")
+
+
+def _said(done: subprocess.CompletedProcess[bytes]) -> str:
+    return " ".join(done.stderr.decode("utf-8", "replace").split()) or f"exit code {done.returncode}"
+
+
+# Files and directories
+
+
+def _file(path: Path, content: bytes, mode: int, shown: Callable[[bytes], str] | None = None) -> Change | None:
+    """The change that gives ``path`` this content and mode, owned by whoever calls; None if it is so."""
+    before = _read(path)
+    if before == content and stat.S_IMODE(path.stat().st_mode) == mode and path.stat().st_uid == os.geteuid():
+        return None
+    show = shown or (lambda data: data.decode("utf-8", "replace"))
+    old = "" if before is None else show(before)
+    if before == content:
+        old += f"(mode {stat.S_IMODE(path.stat().st_mode):04o}, uid {path.stat().st_uid})\n"
+    return Change(str(path), old, show(content), lambda: replace(path, content, mode))
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _describe(command: bytes) -> str:
+    return f"sha256 {hashlib.sha256(command).hexdigest()}\n"
+
+
+def _directory(path: Path, owner: Owner | None = None) -> list[Change]:
+    """The change that makes ``path`` a directory of ``owner``; nothing if it is. Parents come along, owned by whoever calls."""
+    if path.is_dir():
+        found = path.stat()
+        if owner is None or (found.st_uid, found.st_gid) == owner:
+            return []
+        return [Change(str(path), _shown_directory((found.st_uid, found.st_gid)), _shown_directory(owner), lambda: os.chown(path, *owner))]
+
+    def make() -> None:
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        if owner is not None:
+            os.chown(path, *owner)
+
+    return [Change(str(path), "absent", _shown_directory(owner), make)]
+
+
+def _shown_directory(owner: Owner | None) -> str:
+    if owner is None:
+        return "directory"
+    with contextlib.suppress(KeyError):
+        return f"directory of {pwd.getpwuid(owner[0]).pw_name}:{grp.getgrgid(owner[1]).gr_name}"
+    return f"directory of {owner[0]}:{owner[1]}"
+
+
+def _gone(path: Path) -> Change | None:
+    if not path.exists() and not path.is_symlink():
+        return None
+
+    def remove() -> None:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        sync_directory(path.parent)
+
+    return Change(str(path), "present", "absent", remove)
+
+
+def _gone_if_empty(path: Path) -> Change | None:
+    """Part of a removal, judged when its turn comes: what is in there may go first, or may be somebody else's."""
+    if not path.is_dir():
+        return None
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+    return Change(str(path), "present", "absent, if it is empty then", remove)
+
+
+def _installed_target(places: Places, name: str, remove_tree: bool) -> Path | None:
+    """Where the tree of an installed job is, by its own definition; None if that is gone or unreadable."""
+    try:
+        target = Path(load(places, name).target)
+    except Failure as failure:
+        if remove_tree and places.definition(name).exists():
+            remedy = "The tree can't be removed without a valid definition: remove it by hand."
+            raise Failure(failure.kind, failure.exit_code, failure.message, remedy) from failure
+        return None
+    if remove_tree and target.is_symlink():
+        raise Failure(
+            "target_not_directory", Exit.TARGET, f"The target {target} is a symlink: nothing was removed.", "Remove the tree by hand."
+        )
+    return target
+
+
+def _is_ours(command: Path) -> bool:
+    """Whether the file is a command that ``package`` made, of any version: a zip behind a #! line with our package in it."""
+    data = _read(command) if command.is_file() else None
+    return data is not None and data.startswith(b"#!") and b"mirrornet/cli.py" in data

@@ -1,0 +1,70 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the parts of a job are on disk. docs/architecture.md has the table."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+#: The directory in a tree that belongs to the mirror itself: never deleted by a pull, never handed on by one.
+IN_TREE = ".mirrornet"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The directories of one installation, and the files of its jobs."""
+
+    config_dir: Path
+    state_dir: Path
+
+    @property
+    def definitions(self) -> Path:
+        return self.config_dir / "jobs"
+
+    def definition(self, job: str) -> Path:
+        return self.definitions / f"{job}.json"
+
+    def state(self, job: str) -> Path:
+        return self.state_dir / job
+
+    def lock(self, job: str) -> Path:
+        return self.state(job) / "lock"
+
+    def running(self, job: str) -> Path:
+        """Who runs the job at present, and how far it is; left behind only by a run that was killed."""
+        return self.state(job) / "running.json"
+
+    def report(self, job: str) -> Path:
+        """The report of the last run that held the lock."""
+        return self.state(job) / "report.json"
+
+    def history(self, job: str) -> Path:
+        """One line of JSON for each run, the busy ones too."""
+        return self.state(job) / "history.jsonl"
+
+    def log(self, job: str) -> Path:
+        """What the last run did, line by line."""
+        return self.state(job) / "log"
+
+    def errors(self, job: str) -> Path:
+        """What rsync wrote to its standard error in the last run; empty after a good one."""
+        return self.state(job) / "errors"
+
+
+def default_places(uid: int | None = None, home: Path | None = None) -> Places:
+    """The usual places of user ``uid`` (default: this process), whose home is ``home``; the system's places for root."""
+    if (os.geteuid() if uid is None else uid) == 0:
+        return Places(Path("/etc/mirrornet"), Path("/var/lib/mirrornet"))
+    home = home or Path.home()
+    return Places(home / ".config" / "mirrornet", home / ".local" / "state" / "mirrornet")
+
+
+def chosen_places(config_dir: str | None, state_dir: str | None) -> Places:
+    """The places named by option, else by MIRRORNET_CONFIG_DIR and MIRRORNET_STATE_DIR, else the usual ones."""
+    usual = default_places()
+    config = config_dir or os.environ.get("MIRRORNET_CONFIG_DIR") or usual.config_dir
+    state = state_dir or os.environ.get("MIRRORNET_STATE_DIR") or usual.state_dir
+    return Places(Path(config).absolute(), Path(state).absolute())

@@ -1,0 +1,391 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program rsync: which one, how it is called, what it prints, what its exit codes mean."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+
+from .errors import Exit, Failure
+from .job import Job
+from .places import IN_TREE
+
+#: --stats and --out-format as they are parsed here, and --contimeout.
+OLDEST = (3, 1, 0)
+
+#: Where --delay-updates keeps what has arrived until all of it has; a name that mirror operators know.
+PARTIAL_DIR = ".~tmp~"
+
+_VERSION = re.compile(r"^rsync\s+version\s+v?(\d+)\.(\d+)(?:\.(\d+))?")
+_ITEM = re.compile(r"(?P<what>\*deleting  |[<>ch.][fdLDS].{9})\|(?P<size>\d+)\|(?P<name>.*)", re.DOTALL)
+_STAT = re.compile(
+    r"(?P<key>Number of files|Total bytes received|Total transferred file size): (?P<value>\d+)(?: bytes)?(?: \((?P<kinds>[^)]*)\))?"
+)
+
+#: No line of rsync's may fill memory: a hostile server can send one without end.
+_LONGEST_LINE = 64 * 1024
+_KILL_AFTER = 10.0
+
+
+def find() -> str:
+    """The path of an rsync that is new enough. Raises Failure (kind ``rsync_missing``, ``rsync_too_old`` or ``not_rsync``)."""
+    path = shutil.which("rsync", path=os.environ.get("PATH", os.defpath))
+    if path is None:
+        raise Failure("rsync_missing", Exit.RSYNC, "The program rsync is not on this host's PATH.", "Install the package rsync.")
+    try:
+        output = subprocess.run([path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failure("not_rsync", Exit.RSYNC, f"{path} --version doesn't work: {error}.", "Install the package rsync again.") from error
+    first = output.decode("utf-8", "replace").partition("\n")[0]
+    match = _VERSION.match(first)
+    if match is None:
+        raise Failure(
+            "not_rsync",
+            Exit.RSYNC,
+            f"{path} calls itself {first!r}, which is not rsync.",
+            "Install rsync from samba.org (the package rsync).",
+        )
+    version = tuple(int(part or 0) for part in match.groups())
+    if version < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise Failure(
+            "rsync_too_old",
+            Exit.RSYNC,
+            f"{path} is rsync {'.'.join(map(str, version))}, older than {oldest}.",
+            f"Install rsync {oldest} or later.",
+        )
+    return path
+
+
+def content_of(source: str) -> str:
+    """The URL with exactly one slash at its end: what rsync reads as "the content of"."""
+    return source.rstrip("/") + "/"
+
+
+def argv(program: str, job: Job, source: str, *, dry_run: bool, max_delete: int | None = None) -> list[str]:
+    """The command that brings ``job``'s target in step with ``source``, or only says what it would do.
+
+    ``-aH`` without owner, group, devices and special files: those need root and have no place in a tree from the network. Updates become visible
+    together at the end and deletions come after them, so that an index never names a file that isn't there yet. ``max_delete`` is the
+    number that a guard has agreed to: whatever the source does meanwhile, no more than that is deleted.
+    """
+    command = [program, "--recursive", "--links", "--perms", "--times", "--hard-links"]
+    command += ["--delete-after", "--delay-updates", f"--partial-dir={PARTIAL_DIR}"]
+    # The first filter rule that matches wins: our own directory comes before the job's patterns.
+    command += [f"--exclude=/{IN_TREE}/", *(f"--exclude={pattern}" for pattern in job.exclude)]
+    command += ["--stats", "--no-human-readable", "--out-format=%i|%l|%n%L", "--no-motd"]
+    # Nagle's algorithm and delayed acknowledgements cost four waits of 40 ms a connection.
+    command += ["--sockopts=TCP_NODELAY", f"--timeout={job.io_timeout}", f"--contimeout={job.connect_timeout}"]
+    if job.bandwidth_limit:
+        command.append(f"--bwlimit={job.bandwidth_limit}")
+    if max_delete is not None:
+        command.append(f"--max-delete={max_delete}")
+    if dry_run:
+        command.append("--dry-run")
+    return [*command, "--", content_of(source), content_of(job.target)]
+
+
+@dataclass
+class Item:
+    """One line of rsync's itemised output."""
+
+    what: str
+    size: int
+    name: str
+
+    @property
+    def is_deletion(self) -> bool:
+        return self.what.startswith("*deleting")
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the target has no such entry yet."""
+        return self.what.endswith("+++++++++")
+
+    @property
+    def is_transfer(self) -> bool:
+        """Whether the file's bytes travel."""
+        return self.what.startswith(">f")
+
+
+def parse_item(line: str) -> Item | None:
+    """The item in ``line``; None for any other line. rsync writes odd characters of a name as \\#ooo, so a name never spans lines."""
+    match = _ITEM.fullmatch(line)
+    return Item(match["what"], int(match["size"]), match["name"]) if match else None
+
+
+@dataclass
+class Tally:
+    """What one rsync said it did, or would do."""
+
+    #: Entries (files, directories, symlinks) in the source; None if rsync didn't get as far as to say.
+    entries: int | None = None
+    #: Files whose bytes travel, and the sum of their sizes.
+    files: int = 0
+    size: int = 0
+    deletions: int = 0
+    #: Entries of any kind that the target doesn't have yet.
+    created: int = 0
+    #: All items: also directories, symlinks, and changes of times or modes.
+    items: int = 0
+    #: Bytes that came over the network, of the payload and of the file list.
+    received: int = 0
+
+    def line(self, line: str) -> None:
+        """Take one line of rsync's standard output into account."""
+        item = parse_item(line)
+        if item is not None:
+            self.items += 1
+            self.deletions += item.is_deletion
+            self.created += item.is_new
+            if item.is_transfer:
+                self.files += 1
+                self.size += item.size
+            return
+        match = _STAT.fullmatch(line)
+        if match is None:
+            return
+        if match["key"] == "Number of files":
+            # Devices and special files are in the total, but never in the tree.
+            kinds = re.findall(r"(reg|dir|link): (\d+)", match["kinds"] or "")
+            self.entries = sum(int(number) for _, number in kinds) if kinds else int(match["value"])
+        elif match["key"] == "Total bytes received":
+            self.received += int(match["value"])
+
+
+@dataclass
+class Ended:
+    """How one child process ended. ``code`` is rsync's exit code, negative for a signal."""
+
+    code: int
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    timed_out: bool = False
+
+    @property
+    def error_text(self) -> str:
+        return "\n".join(self.errors)
+
+
+def call(
+    command: Sequence[str], *, seconds: float, lock_fd: int, on_output: Callable[[str], None], on_error: Callable[[str], None]
+) -> Ended:
+    """Run rsync to its end, at most for ``seconds``; every line of output and of errors is handed on as it comes.
+
+    rsync leads a process group of its own, and all of the group is ended at the limit, since rsync's own time-outs don't cover a server
+    that keeps sending. It inherits the lock (see ``lock.exclusive``) and is told by the kernel to stop when this process dies.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RSYNC_")}
+    environment["LC_ALL"] = "C"
+    deadline = time.monotonic() + seconds
+    ended = Ended(0)
+    with subprocess.Popen(
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+        pass_fds=(lock_fd,),
+        preexec_fn=_die_with(os.getpid()),
+    ) as child:
+
+        def take_error(line: str) -> None:
+            ended.errors.append(line)
+            on_error(line)
+
+        try:
+            ended.timed_out = not _read_lines(child, deadline, on_output, take_error)
+            if not ended.timed_out:
+                try:
+                    child.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    ended.timed_out = True
+        finally:
+            # Also on an exception: nothing of the group outlives this call.
+            if child.poll() is None:
+                _end_group(child)
+        ended.code = child.returncode
+    return ended
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """What the child does before rsync starts: ask the kernel for a signal when ``parent`` dies, prctl(2)."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    pr_set_pdeathsig = 1
+
+    def before_exec() -> None:
+        prctl(pr_set_pdeathsig, signal.SIGTERM)
+        if os.getppid() != parent:  # It died before the line above.
+            os._exit(1)
+
+    return before_exec
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            return
+        try:
+            child.wait(_KILL_AFTER)
+        except subprocess.TimeoutExpired:
+            continue
+        # The leader is gone; whatever else is in the group (rsync's receiver) gets no second chance.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        return
+
+
+def _read_lines(child: subprocess.Popen[bytes], deadline: float, on_output: Callable[[str], None], on_error: Callable[[str], None]) -> bool:
+    """Hand on lines until both pipes are closed; False if the deadline came first."""
+    pending: dict[int, bytes] = {}
+    with selectors.DefaultSelector() as selector:
+        for pipe, take in ((child.stdout, on_output), (child.stderr, on_error)):
+            if pipe is not None:
+                pending[pipe.fileno()] = b""
+                selector.register(pipe.fileno(), selectors.EVENT_READ, take)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            for key, _ in selector.select(left):
+                chunk = os.read(key.fd, 65536)
+                *lines, rest = (pending[key.fd] + chunk).split(b"\n")
+                if not chunk:
+                    selector.unregister(key.fd)
+                    lines, rest = ([rest] if rest else []), b""
+                pending[key.fd] = rest[:_LONGEST_LINE]
+                for line in lines:
+                    key.data(line.decode("utf-8", "backslashreplace").rstrip("\r"))
+    return True
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How failures of one kind are told. ``lead`` may name {source} and {target}."""
+
+    name: str
+    exit_code: Exit
+    lead: str
+    remedy: str
+
+
+_UNREACHABLE = _Kind(
+    "unreachable",
+    Exit.UNAVAILABLE,
+    "{source} can't be reached",
+    "Check the name, the port, firewalls on the way, and whether the source runs.",
+)
+_LOST = _Kind(
+    "connection_lost",
+    Exit.UNAVAILABLE,
+    "{source} was lost",
+    "Usually the network or a restart of the source; the next run goes on from here.",
+)
+_SOURCE = _Kind("source_error", Exit.UNAVAILABLE, "{source} can't serve this job", "Tell the source's operator.")
+_LOCAL = _Kind("local_io", Exit.LOCAL_IO, "Writing to {target} failed", "Check the file system and the permissions of the target.")
+_FULL = _Kind("disk_full", Exit.LOCAL_IO, "The disk of {target} is full", "Make room; the next run goes on from here.")
+_PARTIAL = _Kind(
+    "incomplete",
+    Exit.INCOMPLETE,
+    "The transfer from {source} is not complete",
+    "The job's file `errors` lists what is missing; what arrived is kept.",
+)
+_OTHER = _Kind("rsync_error", Exit.INCOMPLETE, "rsync failed while it read from {source}", "The job's file `errors` holds what rsync said.")
+
+#: Exit codes of rsync, rsync(1) "EXIT VALUES", and what each is to a run; 0 and 24 are good, 5 is told apart by the daemon's text.
+_CODES: dict[int, tuple[_Kind, str]] = {
+    1: (_OTHER, "rsync refused its own arguments"),
+    2: (_SOURCE, "its rsync speaks an incompatible protocol"),
+    3: (_LOCAL, "rsync could not choose its input or output files"),
+    4: (_SOURCE, "its rsync lacks a function that is needed"),
+    6: (_SOURCE, "the daemon could not write its log"),
+    10: (_UNREACHABLE, "the connection failed"),
+    11: (_LOCAL, "a file could not be read or written"),
+    12: (_LOST, "the connection broke in the middle of a transfer"),
+    13: (_OTHER, "rsync reported an error of its own"),
+    14: (_OTHER, "rsync's processes lost each other"),
+    20: (_OTHER, "rsync was stopped by a signal"),
+    21: (_OTHER, "rsync's processes lost each other"),
+    22: (_OTHER, "rsync ran out of memory"),
+    23: (_PARTIAL, "some files could not be transferred"),
+    25: (_PARTIAL, "the limit on deletions stopped some of them"),
+    30: (_LOST, "no data for longer than io_timeout"),
+    35: (_UNREACHABLE, "no answer within connect_timeout"),
+}
+
+#: Kinds of failure that are the source's: another source may do better.
+OF_THE_SOURCE = frozenset({"unreachable", "no_such_module", "refused", "login_refused", "source_full", "source_error", "connection_lost"})
+
+_AT_ERROR = re.compile(r"^@ERROR: (?P<text>.*)$", re.MULTILINE)
+
+
+def failure(ended: Ended, source: str, target: str) -> Failure | None:
+    """What went wrong in a call, as a Failure; None if nothing did.
+
+    Code 24 is good: files that vanished while they were read would have been deleted a moment later.
+    """
+    if ended.timed_out:
+        message = f"The transfer from {source} reached the job's time limit and was ended."
+        return Failure("time_limit", Exit.TIME_LIMIT, message, "Raise time_limit if the tree needs longer; the next run goes on from here.")
+    if ended.code in (0, 24):
+        return None
+    if ended.code < 0:
+        message = f"rsync was ended by signal {-ended.code} while it read from {source}."
+        remedy = "If nobody did that on purpose, look for the kernel's out-of-memory messages. The next run goes on from here."
+        return Failure("stopped", Exit.STOPPED, message, remedy)
+    said = _AT_ERROR.search(ended.error_text)
+    if ended.code == 5 or said is not None:
+        return _refusal(source, said["text"] if said else "no reason given")
+    kind, text = _CODES.get(ended.code, (_OTHER, "an error that its manual does not list"))
+    if "No space left on device" in ended.error_text or "Disk quota exceeded" in ended.error_text:
+        kind = _FULL
+    first = next((line for line in ended.errors if not line.startswith("rsync error:")), "")
+    detail = f"{text} (rsync exit code {ended.code}{': ' + first if first else ''})"
+    return Failure(kind.name, kind.exit_code, f"{kind.lead.format(source=source, target=target)}: {detail}.", kind.remedy)
+
+
+#: How rsyncd begins its refusals, and what each is. Exit code 5 is the same for all of them.
+_REFUSALS: tuple[tuple[str, _Kind], ...] = (
+    (
+        "unknown module",
+        _Kind("no_such_module", Exit.UNAVAILABLE, "no such module", "Check its name: `rsync rsync://HOST/` lists those that are public."),
+    ),
+    (
+        "max connections",
+        _Kind("source_full", Exit.UNAVAILABLE, "no free connection", "The next run tries again; another minute may be less busy."),
+    ),
+    ("auth failed", _Kind("login_refused", Exit.REFUSED, "a login is needed that this job lacks", "Ask the source's operator for access.")),
+    ("access denied", _Kind("refused", Exit.REFUSED, "this host is refused", "Ask the source's operator to allow this host's address.")),
+    ("", _Kind("source_error", Exit.UNAVAILABLE, "an error on the server's side", "Tell the source's operator.")),
+)
+
+
+def _refusal(source: str, said: str) -> Failure:
+    kind = next(kind for start, kind in _REFUSALS if said.lower().startswith(start))
+    return Failure(kind.name, kind.exit_code, f"{source}: {kind.lead} (the server said: {said}).", kind.remedy)
+
+
+def leftovers(target: Path) -> list[Path]:
+    """The directories in which interrupted runs kept what had arrived. Reads every directory of the tree; follows no symlink."""
+    found = []
+    for directory, names, _ in os.walk(target):
+        if PARTIAL_DIR in names:
+            names.remove(PARTIAL_DIR)
+            found.append(Path(directory) / PARTIAL_DIR)
+    return [path for path in found if not path.is_symlink()]

@@ -1,0 +1,387 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mirror_job
+short_description: Keep a tree in step with its rsync sources
+version_added: 0.1.0
+description:
+  - Installs a job on a mirror, that is the definition of one tree, the command C(mirrornet) that pulls it under a lock, and its schedule in cron;
+    takes all of that away again; and runs the job now on request.
+  - A task with this module is all that a mirror needs. The role P(mirrornet.rsync.rsync_mirror#role) adds packages, an account without privileges, log
+    rotation and lists of jobs.
+  - Called as root, it installs a job of the system, in C(/etc/mirrornet), C(/var/lib/mirrornet), C(/etc/cron.d) and C(/usr/local/bin). Called as an
+    ordinary user, it installs a job of that user, in C(~/.config/mirrornet), C(~/.local/state/mirrornet), the user's crontab and C(~/.local/bin).
+  - A run never deletes more than the limits allow and never starts while another one is at work. Its report is left in the hidden directory
+    C(.mirrornet) of the tree.
+author:
+  - The mirrornet.rsync authors (@mirrornet)
+options:
+  name:
+    description:
+      - Name of the job, up to 63 letters, digits, V(-) and V(_). It names files, so it has no slash and no dot.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) installs the job, V(absent) removes every trace of it, but keeps the tree.
+      - The command is removed with the last job of its O(config_dir).
+    type: str
+    choices: [present, absent]
+    default: present
+  sources:
+    description:
+      - rsync URLs of the tree, as C(rsync://HOST[:PORT]/MODULE/) or C(HOST::MODULE/). The first one that can be used serves the run.
+      - Required with O(state=present).
+    type: list
+    elements: str
+  target:
+    description:
+      - Absolute path of the directory that holds the tree on this host. It is created if it is missing, for the account that pulls.
+      - Entries that the source doesn't have are deleted from it. Directories of the system are refused, and so is a target that overlaps with another job's.
+      - Required with O(state=present).
+    type: path
+  schedule:
+    description:
+      - When the job runs, as a cron expression of five fields, or V(@hourly), V(@daily), V(@weekly) and the like.
+      - V(never) installs no schedule.
+    type: str
+    default: "0 * * * *"
+  offset:
+    description:
+      - Minutes by which the minutes of O(schedule) are moved within their hour, from 0 to 59. The distances between runs stay as they are.
+      - V(auto) takes a number that is this host's own for this job, always the same one, so that a network's mirrors don't all ask at once.
+      - V(0) runs the job at the very minutes that O(schedule) names.
+    type: str
+    default: auto
+  user:
+    description:
+      - Account that runs the job, of a host where the module is called as root. It needs no privileges, and has to exist.
+      - Without it the job runs as root, with a warning.
+    type: str
+  mailto:
+    description:
+      - Address to which cron sends what a run writes, which is one sentence if it failed or is held, and nothing otherwise. Only for jobs of the system.
+    type: str
+  exclude:
+    description:
+      - rsync patterns of what stays out of the tree. Entries that match are neither brought nor deleted.
+    type: list
+    elements: str
+    default: []
+  max_delete:
+    description:
+      - Absolute number of deletions that one run may do. A run that would delete more is held, with nothing deleted.
+    type: int
+  max_delete_percent:
+    description:
+      - The same as a share of the tree's entries, in percent. A source that is empty is never followed, whatever this says.
+    type: int
+    default: 25
+  time_limit:
+    description:
+      - Seconds after which a run is ended, with all its processes.
+    type: int
+    default: 86400
+  io_timeout:
+    description:
+      - Seconds without any data after which a connection counts as dead.
+    type: int
+    default: 300
+  connect_timeout:
+    description:
+      - Seconds to wait for a connection.
+    type: int
+    default: 30
+  bandwidth_limit:
+    description:
+      - Limit for the transfer in KiB per second; V(0) is none.
+    type: int
+    default: 0
+  run:
+    description:
+      - V(wait) runs the installed job once, after installing it, and waits for the end of the run; a run that fails or is held fails the task.
+        If another run is at work the outcome is V(busy) and the task is fine.
+      - V(never) leaves running to the schedule.
+      - In check mode rsync's dry run tells what would come and go, provided that the job can run already.
+    type: str
+    choices: [never, wait]
+    default: never
+  remove_tree:
+    description:
+      - With O(state=absent), also deletes the tree.
+    type: bool
+    default: false
+  config_dir:
+    description:
+      - Directory of the definitions, instead of the usual one.
+    type: path
+  state_dir:
+    description:
+      - Directory of locks and reports, instead of the usual one. It belongs on a local file system.
+    type: path
+  command:
+    description:
+      - Path of the command, instead of the usual one.
+    type: path
+  python:
+    description:
+      - The Python 3.9 or later that runs the command.
+    type: path
+    default: /usr/bin/python3
+requirements:
+  - Python 3.9 or later, rsync 3.1.0 or later and a cron daemon on the host
+extends_documentation_fragment: []
+attributes:
+  check_mode:
+    description: Predicts what the real run would change, also where rsync, cron or the account are still missing.
+    support: full
+  diff_mode:
+    description: Shows definition, schedule and directories before and after. Other entries of a crontab are not shown.
+    support: full
+seealso:
+  - name: The rsync manual
+    description: URLs, patterns and what rsync does with them.
+    link: https://download.samba.org/pub/rsync/rsync.1
+"""
+
+EXAMPLES = r"""
+- name: Mirror the releases of Sage, every other hour
+  mirrornet.rsync.mirror_job:
+    name: sage
+    sources:
+      - rsync://master.example.org/sage/
+    target: /srv/mirror/sage
+    schedule: "0 */2 * * *"
+    user: mirror
+
+- name: The same without root, in the home directory and with the user's own crontab
+  mirrornet.rsync.mirror_job:
+    name: sage
+    sources:
+      - rsync://master.example.org/sage/
+      - rsync://mirror.example.net/sage/
+    target: "{{ ansible_facts.user_dir }}/public_html/sage"
+    max_delete_percent: 10
+  become: false
+
+- name: Bring the tree up to date now
+  mirrornet.rsync.mirror_job:
+    name: sage
+    sources:
+      - rsync://master.example.org/sage/
+    target: /srv/mirror/sage
+    schedule: "0 */2 * * *"
+    user: mirror
+    run: wait
+  register: pulled
+
+- name: Stop mirroring, keep the tree
+  mirrornet.rsync.mirror_job:
+    name: sage
+    state: absent
+"""
+
+RETURN = r"""
+job:
+  description: Name of the job.
+  returned: always
+  type: str
+  sample: sage
+command:
+  description: The command that cron runs, as a list of words.
+  returned: success
+  type: list
+  elements: str
+  sample: [/usr/local/bin/mirrornet, pull, --quiet, sage]
+outcome:
+  description: How the run ended, or in check mode how it would end. One of V(unchanged), V(updated), V(busy), V(held) and V(failed).
+  returned: with O(run=wait), if the job could run
+  type: str
+  sample: updated
+report:
+  description:
+    - The report of the run, as it also stands in the job's state directory and in the tree.
+    - In check mode, what would come and go.
+  returned: with O(run=wait), if the job could run
+  type: dict
+  sample: {"job": "sage", "outcome": "updated", "source": "rsync://master.example.org/sage/", "files": 12, "size": 73400320, "deletions": 2}
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.mirrornet import install, pull
+from ..module_utils.mirrornet.errors import Failure
+from ..module_utils.mirrornet.job import NAME, Job, check
+from ..module_utils.mirrornet.places import Places, default_places
+
+#: Options that are the job's definition, under the same names.
+_DEFINITION = (
+    "name",
+    "sources",
+    "target",
+    "user",
+    "exclude",
+    "max_delete",
+    "max_delete_percent",
+    "time_limit",
+    "io_timeout",
+    "connect_timeout",
+    "bandwidth_limit",
+)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "sources": {"type": "list", "elements": "str"},
+            "target": {"type": "path"},
+            "schedule": {"type": "str", "default": "0 * * * *"},
+            "offset": {"type": "str", "default": "auto"},
+            "user": {"type": "str"},
+            "mailto": {"type": "str"},
+            "exclude": {"type": "list", "elements": "str", "default": []},
+            "max_delete": {"type": "int"},
+            "max_delete_percent": {"type": "int", "default": 25},
+            "time_limit": {"type": "int", "default": 86400},
+            "io_timeout": {"type": "int", "default": 300},
+            "connect_timeout": {"type": "int", "default": 30},
+            "bandwidth_limit": {"type": "int", "default": 0},
+            "run": {"type": "str", "choices": ["never", "wait"], "default": "never"},
+            "remove_tree": {"type": "bool", "default": False},
+            "config_dir": {"type": "path"},
+            "state_dir": {"type": "path"},
+            "command": {"type": "path"},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
+        },
+        required_if=[("state", "present", ("sources", "target"))],
+        supports_check_mode=True,
+    )
+    os.umask(0o022)
+    result: dict[str, Any] = {"changed": False, "job": module.params["name"]}
+    try:
+        if module.params["state"] == "absent":
+            _absent(module, result)
+        else:
+            _present(module, result)
+    except Failure as failure:
+        module.fail_json(msg=f"Job {module.params['name']}: {failure}", kind=failure.kind, **result)
+    except OSError as error:
+        module.fail_json(
+            msg=f"Job {module.params['name']}: {error}. What was done before is done; a second run goes on from there.", **result
+        )
+    module.exit_json(**result)
+
+
+def _present(module: AnsibleModule, result: dict[str, Any]) -> None:
+    how = _how(module)
+    checked = check({key: module.params[key] for key in _DEFINITION})
+    if checked.job is None:
+        _refuse(module, checked.problems)
+    prepared = install.present(checked.job, how)
+    if prepared.problems or (prepared.missing and not module.check_mode):
+        _refuse(module, prepared.problems + ([] if module.check_mode else prepared.missing))
+    for warning in prepared.warnings + prepared.missing:
+        module.warn(warning)
+    _carry_out(module, result, prepared)
+    result["command"] = how.argv(checked.job.name)
+    if module.params["run"] == "wait":
+        if module.check_mode:
+            _dry_run(module, result, checked.job, ready=not prepared.missing and Path(checked.job.target).is_dir())
+        else:
+            _run(module, result, how)
+
+
+def _absent(module: AnsibleModule, result: dict[str, Any]) -> None:
+    name = module.params["name"]
+    if not NAME.fullmatch(name):
+        _refuse(module, check({"name": name}).problems[:1])
+    how = _how(module)
+    with install.not_running(how.places, name):
+        _carry_out(module, result, install.absent(name, how, remove_tree=module.params["remove_tree"]))
+
+
+def _how(module: AnsibleModule) -> install.Installation:
+    usual = default_places()
+    params = module.params
+    return install.Installation(
+        places=Places(Path(params["config_dir"] or usual.config_dir), Path(params["state_dir"] or usual.state_dir)),
+        command=Path(params["command"] or install.default_command()),
+        python=params["python"],
+        when=params["schedule"],
+        offset=_offset(module),
+        mailto=params["mailto"],
+    )
+
+
+def _offset(module: AnsibleModule) -> int | None:
+    given = module.params["offset"]
+    if given == "auto":
+        return None
+    if not given.isdecimal() or int(given) > 59:
+        _refuse(module, [f"offset: {given!r} must be 'auto' or a whole number of minutes from 0 to 59."])
+    return int(given)
+
+
+def _refuse(module: AnsibleModule, problems: list[str]) -> None:
+    module.fail_json(
+        msg=f"Job {module.params['name']}: nothing was changed. " + " ".join(problems), job=module.params["name"], problems=problems
+    )
+
+
+def _carry_out(module: AnsibleModule, result: dict[str, Any], prepared: install.Prepared) -> None:
+    result["changed"] = bool(prepared.changes)
+    result["diff"] = [
+        {"before_header": change.path, "after_header": change.path, "before": change.before, "after": change.after}
+        for change in prepared.changes
+    ]
+    if not module.check_mode:
+        for change in prepared.changes:
+            change.apply()
+
+
+def _run(module: AnsibleModule, result: dict[str, Any], how: install.Installation) -> None:
+    """Run the command that cron runs, so that nothing can work by hand and fail at night."""
+    argv = [word if word != "--quiet" else "--json" for word in result["command"]]
+    code, out, err = module.run_command(argv)
+    try:
+        report = json.loads(out)
+    except ValueError:
+        module.fail_json(msg=f"Job {module.params['name']}: {err.strip() or out.strip() or 'no report'}", rc=code, **result)
+    result.update(report=report, outcome=report["outcome"], changed=result["changed"] or report["outcome"] == "updated")
+    if report["outcome"] in ("failed", "held"):
+        module.fail_json(
+            msg=f"Job {report['job']}: {report['outcome']}: {report['message']} {report['remedy']}", kind=report["kind"], rc=code, **result
+        )
+
+
+def _dry_run(module: AnsibleModule, result: dict[str, Any], job: Job, *, ready: bool) -> None:
+    """What the run would do. On a host that isn't ready, and from a source that a play may be about to start, it can only be expected to change."""
+    if not ready:
+        result["changed"] = True
+        return
+    try:
+        plan, items, held = pull.dry_run(job)
+    except Failure as failure:
+        module.warn(f"Job {job.name}: what a run would do can't be told: {failure}")
+        result["changed"] = True
+        return
+    outcome = "held" if held else "unchanged" if plan.is_empty else "updated"
+    result.update(outcome=outcome, changed=result["changed"] or outcome == "updated")
+    result["report"] = {"job": job.name, "outcome": outcome, "source": plan.source, "items": items, "message": str(held) if held else ""}
+    result["report"].update(files=plan.tally.files, size=plan.tally.size, deletions=plan.tally.deletions)
+
+
+if __name__ == "__main__":
+    main()
