@@ -1,0 +1,473 @@
+# Copyright (c) 2026, The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an rsyncd.conf may say: its options, and what is wrong with given ones.
+
+rsync itself reads such a file leniently: an unknown parameter or a badly written truth value costs it one line in a log,
+and a typo in ``hosts allow`` opens a module to everybody. This room refuses what rsync would ignore or misread.
+It looks at values only; what needs a look at the host is in the room ``rsyncd_host``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os.path
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Callable
+
+#: A complaint about one value: what is wrong, and what to do.
+Complaint = tuple[str, str]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_REFERENCE = re.compile(r"%[^%\s]+%")
+_MODULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
+#: Temporary files and the kernel's own: a confined service doesn't even see the host's.
+_NO_PLACES = ("/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/", "/run/")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+#: The facilities that rsyncd.conf(5) lists under "syslog facility".
+FACILITIES = (
+    "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "security", "syslog", "user", "uucp",
+    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where, what, and what to do about it."""
+
+    where: str  #: a variable, or a module by name and place in the list
+    option: str  #: the option at fault; empty when the whole item is
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        remedy = self.remedy if self.remedy.endswith("?") else self.remedy + "."
+        return ": ".join(part for part in (self.where, self.option, f"{self.message}. {remedy}") if part)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A row of the table of options.
+
+    ``kind`` names the rule in ``KINDS`` that a value must pass; ``least``, ``most`` and ``choices`` narrow it.
+    """
+
+    name: str
+    kind: str
+    least: int = 0
+    most: int = 2**31 - 1
+    choices: tuple[str, ...] = ()
+
+
+#: Everything a module may say. The parameter in rsyncd.conf is the option's name with spaces for underscores.
+MODULE_OPTIONS: tuple[Option, ...] = (
+    Option("name", "module_name"),
+    Option("path", "tree"),
+    Option("comment", "text"),
+    Option("list", "flag"),
+    Option("read_only", "flag"),
+    Option("write_only", "flag"),
+    Option("use_chroot", "flag"),
+    Option("uid", "account"),
+    Option("gid", "account"),
+    Option("hosts_allow", "addresses"),
+    Option("hosts_deny", "addresses"),
+    Option("max_connections", "count", most=65535),
+    Option("lock_file", "file"),
+    Option("timeout", "count", most=86400),
+    Option("exclude", "patterns"),
+    Option("refuse_options", "words"),
+)
+
+#: Everything that may be said for all modules at once, and for what accepts their connections.
+GLOBAL_OPTIONS: tuple[Option, ...] = (
+    Option("public_name", "host_name"),
+    Option("port", "count", least=1, most=65535),
+    Option("addresses", "own_addresses"),
+    Option("max_connections", "count", least=1, most=65535),
+    Option("max_connections_per_source", "count", most=65535),
+    Option("config_path", "file"),
+    Option("uid", "account"),
+    Option("gid", "account"),
+    Option("timeout", "count", most=86400),
+    Option("exclude", "patterns"),
+    Option("refuse_options", "words"),
+    Option("dont_compress", "words"),
+    Option("transfer_logging", "flag"),
+    Option("syslog_facility", "choice", choices=FACILITIES),
+)
+
+
+def show(value: object) -> str:
+    """The value as a message shows it: quoted, control characters escaped, cut when long."""
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A remedy for an unknown name: the nearest known one, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"Did you mean '{near[0]}'?" if near else "Known are " + ", ".join(names)
+
+
+# Rules for one value. Each yields a complaint for everything that is wrong with it.
+
+
+def _line(option: Option, value: object) -> Iterator[Complaint]:
+    """A text that fits on one line of an rsyncd.conf and means there what it says."""
+    if not isinstance(value, str):
+        yield f"{show(value)} is not text", "Write it in quotes"
+    elif not value.strip():
+        yield "it is empty", "Give a value, or leave the option out"
+    elif _CONTROL.search(value):
+        yield (
+            f"{show(value)} holds a line end or a control character, which would start another line of the configuration",
+            "Write it on one line; YAML's '|' and '>' add line ends",
+        )
+    elif value.endswith("\\"):
+        yield f"{show(value)} ends with a backslash, which would swallow the next line", "Leave the backslash out"
+    elif _REFERENCE.search(value):
+        yield f"{show(value)} holds %…%, which rsync replaces by an environment variable", "Leave the percent signs out"
+
+
+def _text(option: Option, value: object) -> Iterator[Complaint]:
+    yield from _line(option, value)
+
+
+def _flag(option: Option, value: object) -> Iterator[Complaint]:
+    if not isinstance(value, bool):
+        yield f"{show(value)} is neither true nor false", "Write true or false, without quotes"
+
+
+def _count(option: Option, value: object) -> Iterator[Complaint]:
+    # A truth value is an int to Python, not to the person who wrote it.
+    if isinstance(value, bool) or not isinstance(value, int):
+        yield f"{show(value)} is not a whole number", f"Give a number from {option.least} to {option.most}, without quotes"
+    elif not option.least <= value <= option.most:
+        yield f"{value} is out of range", f"Give a number from {option.least} to {option.most}"
+
+
+def _choice(option: Option, value: object) -> Iterator[Complaint]:
+    if value not in option.choices:
+        yield f"{show(value)} is not known", suggest(str(value), option.choices)
+
+
+def _file(option: Option, value: object) -> Iterator[Complaint]:
+    """An absolute path that rsync reads as written."""
+    complaints = list(_line(option, value))
+    yield from complaints
+    if complaints or not isinstance(value, str):
+        return
+    if not value.startswith("/"):
+        yield f"{show(value)} is not an absolute path", "Begin it with '/'"
+    if value != value.strip():
+        yield f"{show(value)} begins or ends with a space, which rsync cuts off", "Leave the space out, or rename the directory"
+    if ".." in value.split("/"):
+        yield f"{show(value)} holds '..'", "Write the path without it"
+
+
+def _tree(option: Option, value: object) -> Iterator[Complaint]:
+    """The path of a published directory."""
+    complaints = list(_file(option, value))
+    yield from complaints
+    if not complaints and isinstance(value, str) and not value.strip("/."):
+        yield f"{show(value)} would publish the whole host", "Give the directory of the tree"
+    elif not complaints and (str(value).rstrip("/") + "/").startswith(_NO_PLACES):
+        yield f"{show(value)} lies where a tree can't: everybody writes there, or it isn't on a disk", "Move the tree, to /srv for example"
+
+
+def _account(option: Option, value: object) -> Iterator[Complaint]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < 2**32 - 1:
+            yield f"{value} is not a valid id", "Give a name or a number from 0 up"
+    elif not isinstance(value, str) or not _ACCOUNT.fullmatch(value):
+        yield f"{show(value)} is not the name or number of an account", "Give one name, or one number"
+
+
+def _items(value: object) -> Iterator[Complaint]:
+    """Complaints about a list as such."""
+    if not isinstance(value, (list, tuple)):
+        yield f"{show(value)} is not a list", "Write it as a list: [a, b]"
+
+
+def _words(option: Option, value: object) -> Iterator[Complaint]:
+    """A list that rsync reads separated by spaces."""
+    yield from _items(value)
+    for word in value if isinstance(value, (list, tuple)) else ():
+        complaints = list(_line(option, word))
+        yield from complaints
+        if not complaints and re.search(r"\s", str(word)):
+            yield f"{show(word)} holds a space, at which rsync would split it", "Make it two items, or write '?' for the space"
+
+
+def _patterns(option: Option, value: object) -> Iterator[Complaint]:
+    """A list of patterns of what is not served."""
+    yield from _words(option, value)
+    for word in value if isinstance(value, (list, tuple)) else ():
+        if word in ("!", "+", "-"):
+            yield f"{show(word)} is an instruction of rsync's filters, not a pattern", "Name what is not to be served"
+
+
+def _addresses(option: Option, value: object) -> Iterator[Complaint]:
+    """A list of addresses and networks of clients. An empty one would admit everybody, so it is refused."""
+    yield from _items(value)
+    if not isinstance(value, (list, tuple)):
+        return
+    if not value:
+        yield (
+            "the list is empty, which rsync takes for 'no limit'",
+            "Name the addresses, or leave the option out to admit everybody",
+        )
+    for item in value:
+        if not _is_everybody(item) and _network(item) is None:
+            yield (
+                f"{show(item)} is not an address or network",
+                "Give an address such as 192.0.2.7 or a network such as 192.0.2.0/24 or 2001:db8::/32; what a name means is up to the DNS",
+            )
+
+
+def _own_addresses(option: Option, value: object) -> Iterator[Complaint]:
+    """A list of addresses of this host; empty for all."""
+    yield from _items(value)
+    for item in value if isinstance(value, (list, tuple)) else ():
+        try:
+            ipaddress.ip_address(item if isinstance(item, str) else "")
+        except ValueError:
+            yield f"{show(item)} is not an address", "Give an address of this host such as 192.0.2.7 or 2001:db8::7"
+
+
+def _module_name(option: Option, value: object) -> Iterator[Complaint]:
+    rule = "Take letters, digits, '.', '_' and '-', at most 63, the first a letter or digit"
+    if not isinstance(value, str):
+        yield f"{show(value)} is not text", "Write the name in quotes"
+    elif value.lower() == "global":
+        yield f"{show(value)} is the name of rsync's own section for defaults", "Choose another name"
+    elif not _MODULE_NAME.fullmatch(value):
+        strange = next((letter for letter in value if not re.match(r"[A-Za-z0-9._-]", letter)), None)
+        yield f"{show(value)} can't be a module's name" + (f", because of {show(strange)}" if strange else ""), rule
+
+
+def _host_name(option: Option, value: object) -> Iterator[Complaint]:
+    if not isinstance(value, str) or not (_HOST_NAME.fullmatch(value) or _network(value)):
+        yield f"{show(value)} is not a host's name or address", "Give the name under which mirrors reach this host"
+
+
+#: The rules by their names in the table of options.
+KINDS: dict[str, Callable[[Option, object], Iterator[Complaint]]] = {
+    "account": _account,
+    "addresses": _addresses,
+    "choice": _choice,
+    "count": _count,
+    "file": _file,
+    "flag": _flag,
+    "host_name": _host_name,
+    "module_name": _module_name,
+    "own_addresses": _own_addresses,
+    "patterns": _patterns,
+    "text": _text,
+    "tree": _tree,
+    "words": _words,
+}
+
+
+def _network(item: object) -> object | None:
+    """The item as an address or network in one of the forms of rsyncd.conf(5), else None."""
+    if not isinstance(item, str):
+        return None
+    try:
+        return ipaddress.ip_network(item, strict=False)
+    except ValueError:
+        return None
+
+
+def _is_everybody(item: object) -> bool:
+    return item == "*"
+
+
+def _covers_everybody(items: Sequence[object]) -> bool:
+    """Whether a list of addresses leaves nobody out, over IPv4 and IPv6."""
+    return any(_is_everybody(item) for item in items) or {"0.0.0.0/0", "::/0"} <= {str(_network(item)) for item in items}
+
+
+# Rules for one module as a whole.
+
+
+def is_writable(module: Mapping[str, object]) -> bool:
+    """Whether clients may write; without a word about it they may not."""
+    return module.get("read_only", True) is False
+
+
+def _contradictions(module: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
+    """What is wrong between the options of one module: option, message, remedy."""
+    allow, deny = module.get("hosts_allow"), module.get("hosts_deny")
+    if isinstance(allow, list) and isinstance(deny, list) and allow and deny and not _covers_everybody(deny):
+        yield (
+            "hosts_deny",
+            "together with hosts_allow it admits every host that is in neither list",
+            "Leave hosts_deny out: hosts_allow alone refuses all others. Or deny everybody else with hosts_deny: ['*']",
+        )
+    if module.get("write_only") is True and not is_writable(module):
+        yield "write_only", "the module is read only as well, so that it serves nothing", "Add read_only: false"
+    if is_writable(module) and not allow:
+        yield (
+            "read_only",
+            "everybody in the world could write to it",
+            "Name the hosts that may in hosts_allow (['*'] if it really is everybody)",
+        )
+    if "lock_file" in module and not module.get("max_connections"):
+        yield "lock_file", "without max_connections it does nothing", "Add max_connections, or leave lock_file out"
+
+
+def _missing(module: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
+    for name in ("name", "path"):
+        if name not in module:
+            yield name, "it is missing", "Every module needs a name and a path"
+
+
+# The whole.
+
+
+def label(position: int, module: object) -> str:
+    """How messages call a module: by its name where it has one, and by its place in the list, counted from 1."""
+    name = module.get("name") if isinstance(module, dict) else None
+    return f"module {show(name)} (item {position})" if isinstance(name, str) else f"module without a name (item {position})"
+
+
+def _check_values(where: str, options: Sequence[Option], given: Mapping[str, object]) -> Iterator[Problem]:
+    table = {option.name: option for option in options}
+    for name, value in given.items():
+        option = table.get(name)
+        if option is None:
+            yield Problem(where, "", f"unknown option {show(name)}", suggest(str(name), table))
+        elif value is None:
+            yield Problem(where, name, "it has no value", "Give one, or leave the option out")
+        else:
+            for message, remedy in KINDS[option.kind](option, value):
+                yield Problem(where, name, message, remedy)
+
+
+def check_globals(given: Mapping[str, object], prefix: str = "") -> list[Problem]:
+    """What is wrong with the options for all modules; ``prefix`` makes the name of the operator's variable from an option's."""
+    problems = _check_values("", GLOBAL_OPTIONS, given)
+    return [Problem(prefix + (p.option or p.where), "", p.message, p.remedy) for p in problems]
+
+
+def check_module(position: int, module: object) -> list[Problem]:
+    """What is wrong with one module taken alone; ``position`` is its place in the list, counted from 1."""
+    where = label(position, module)
+    if not isinstance(module, dict):
+        return [Problem(where, "", f"{show(module)} is not a dictionary", "Write it as {name: …, path: …}")]
+    problems = [Problem(where, *parts) for parts in _missing(module)]
+    problems += _check_values(where, MODULE_OPTIONS, module)
+    problems += [Problem(where, *parts) for parts in _contradictions(module)]
+    return problems
+
+
+def check_modules(modules: Sequence[object]) -> list[Problem]:
+    """What is wrong with a list of modules, each by itself and between them. Paths are compared as written."""
+    problems = [problem for position, module in enumerate(modules, 1) for problem in check_module(position, module)]
+    problems += _check_names(modules)
+    problems += _check_locks(modules)
+    problems += check_nesting(modules, os.path.normpath)
+    return problems
+
+
+def _named(modules: Sequence[object]) -> Iterator[tuple[str, dict[str, object]]]:
+    """The modules that are dictionaries, with their labels."""
+    for position, module in enumerate(modules, 1):
+        if isinstance(module, dict):
+            yield label(position, module), module
+
+
+def _check_names(modules: Sequence[object]) -> Iterator[Problem]:
+    """Names must differ in more than case: rsync's parser merges two sections that don't."""
+    seen: dict[str, str] = {}
+    for where, module in _named(modules):
+        name = module.get("name")
+        if isinstance(name, str):
+            first = seen.setdefault(name.lower(), where)
+            if first != where:
+                yield Problem(where, "name", f"{first} has this name already, and rsync would merge the two", "Rename one of them")
+
+
+def _check_locks(modules: Sequence[object]) -> Iterator[Problem]:
+    """Connections are counted per lock file, so modules that share one must agree on the limit."""
+    seen: dict[str, tuple[str, object]] = {}
+    for where, module in _named(modules):
+        lock, limit = module.get("lock_file"), module.get("max_connections")
+        if isinstance(lock, str):
+            first, agreed = seen.setdefault(lock, (where, limit))
+            if agreed != limit:
+                message = f"{first} counts its connections in this file too, with another limit ({agreed})"
+                yield Problem(where, "lock_file", message, "Give each its own lock_file, or both the same max_connections")
+
+
+def check_nesting(modules: Sequence[object], resolve: Callable[[str], str]) -> list[Problem]:
+    """Trees inside each other of which one is writable: its writers would change, or publish through, the other.
+
+    ``resolve`` makes a path comparable: as written, or as the host resolves it. Two modules may publish the same directory.
+    """
+    places = [
+        (where, module, resolve(str(module["path"])).rstrip("/") + "/")
+        for where, module in _named(modules)
+        if isinstance(module.get("path"), str) and str(module["path"]).startswith("/") and "\0" not in str(module["path"])
+    ]
+    problems = []
+    for inner_where, inner, inner_path in places:
+        for outer_where, outer, outer_path in places:
+            if inner_path == outer_path or not inner_path.startswith(outer_path):
+                continue
+            if is_writable(outer):
+                message = f"it lies inside the path of {outer_where}, whose clients may write"
+            elif is_writable(inner):
+                message = f"its clients may write, and it lies inside the path of {outer_where}, which would publish what they send"
+            else:
+                continue
+            problems.append(Problem(inner_where, "path", message, "Move one of the two trees elsewhere"))
+    return problems
+
+
+def check_variables(given: Iterable[str], known: Iterable[str]) -> list[Problem]:
+    """Names of variables that nobody reads: a typo in one must not leave a default in force unseen."""
+    names = sorted(known)
+    return [Problem(name, "", "there is no such variable", suggest(name, names)) for name in sorted(set(given)) if name not in set(names)]
+
+
+def advise(modules: Sequence[object]) -> list[str]:
+    """What is allowed but deserves a second look."""
+    warnings = []
+    for where, module in _named(modules):
+        if module.get("uid") in (0, "0", "root"):
+            warnings.append(f"{where}: files are read as root, so that permissions protect none of them. Give an unprivileged uid.")
+        if module.get("use_chroot") is False:
+            warnings.append(f"{where}: without chroot a mistake in rsync can reach the whole host. Leave use_chroot out.")
+    return warnings
+
+
+# rsync's own opinion about a rendered file.
+
+_STAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[\d+\] ")
+_COMPLAINT = re.compile(r"unknown parameter|badly formed|params\.c:|^rsync error: syntax", re.IGNORECASE)
+_ECHO = re.compile(r"IGNORING unknown parameter|parse\(\)\.$|^rsync error: syntax")
+
+
+def read_verdict(greeting: str, log: str) -> list[str]:
+    """What rsync found wrong with a configuration, from what it printed when started on it with nothing to serve.
+
+    ``greeting`` is its standard output: rsync greets when it could read the file at all. ``log`` is its log, in which
+    unknown parameters and bad truth values are mentioned although rsync goes on; the exit code doesn't tell them.
+    """
+    lines = [_STAMP.sub("", line).strip() for line in log.splitlines()]
+    said = [line for line in lines if _COMPLAINT.search(line)]
+    telling = [line for line in said if not _ECHO.search(line)]
+    if telling or said:
+        return list(dict.fromkeys(telling or said))
+    if not greeting.startswith("@RSYNCD:"):
+        return ["it did not accept the file, and gave no reason: " + show(" / ".join(line for line in lines if line))]
+    return []

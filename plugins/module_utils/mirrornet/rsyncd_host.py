@@ -1,0 +1,314 @@
+# Copyright (c) 2026, The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host says about a master's configuration: its directories and accounts, its rsync, its port.
+
+Everything here looks and changes nothing. It expects values that the room ``rsyncd`` found nothing wrong with.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from typing import Callable
+
+from .rsyncd import Problem, check_nesting, label, read_verdict, show
+
+#: rsync greets at once; a host that needs longer than this is broken. Seconds.
+_PATIENCE = 30
+
+_SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+# Directories and accounts.
+
+
+def check_modules_on_host(modules: Sequence[object], known: Sequence[Problem]) -> list[Problem]:
+    """What is wrong with modules on this host: paths that aren't there, accounts that don't exist, trees that overlap.
+
+    ``known`` is what their values were found at fault for: a value that is wrong in itself isn't looked up.
+    """
+    at_fault = {(problem.where, problem.option) for problem in known}
+    problems: list[Problem] = []
+    for position, module in enumerate(modules, 1):
+        if not isinstance(module, dict):
+            continue
+        where = label(position, module)
+        sound = {name: value for name, value in module.items() if (where, name) not in at_fault}
+        if "path" in sound:
+            problems += _check_tree(where, str(sound["path"]))
+        problems += check_accounts(where, sound)
+    # A symbolic link can put one tree into another; what overlaps as written is known already.
+    return problems + [problem for problem in check_nesting(modules, os.path.realpath) if problem not in known]
+
+
+def _check_tree(where: str, path: str) -> Iterator[Problem]:
+    if not os.path.lexists(path):
+        yield Problem(where, "path", f"{show(path)} does not exist", "Create or mount the tree first, or correct the path")
+    elif not Path(path).is_dir():
+        yield Problem(where, "path", f"{show(path)} is not a directory", "Give the directory of the tree")
+
+
+def check_accounts(where: str, options: Mapping[str, object], prefix: str = "") -> list[Problem]:
+    """Whether the ``uid`` and ``gid`` among the options exist here. A number needs no account of its own."""
+    problems = []
+    for name, kind, exists in (("uid", "user", _user_exists), ("gid", "group", _group_exists)):
+        value = options.get(name)
+        if isinstance(value, str) and not value.isdigit() and not exists(value):
+            remedy = f"Create the {kind} first, or name another"
+            problems.append(
+                Problem(where or prefix + name, name if where else "", f"there is no {kind} {show(value)} on this host", remedy)
+            )
+    return problems
+
+
+def _user_exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _group_exists(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def check_config_path(path: str, where: str) -> list[Problem]:
+    """Whether a configuration can be put there."""
+    if Path(path).is_dir():
+        return [Problem(where, "", f"{show(path)} is a directory", "Give the path of a file")]
+    if not Path(path).parent.is_dir():
+        return [Problem(where, "", f"the directory {show(str(Path(path).parent))} does not exist", "Create it first, or give another path")]
+    return []
+
+
+def check_addresses(addresses: Sequence[str], where: str) -> list[Problem]:
+    """Whether this host has the addresses it is to listen on."""
+    problems = []
+    for address in addresses:
+        family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.bind((address, 0))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL):
+                raise
+            problems.append(Problem(where, "", f"this host does not have the address {show(address)}", "Give one that 'ip address' shows"))
+    return problems
+
+
+# rsync.
+
+
+def find_rsync() -> str | None:
+    """The path of the host's rsync, None when there is none."""
+    return shutil.which("rsync", path=os.environ.get("PATH", "") + ":" + _SBIN)
+
+
+def rsync_version(rsync: str) -> str:
+    """Its version such as ``3.2.3``; empty when it doesn't say."""
+    said = subprocess.run([rsync, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_PATIENCE, check=False)
+    found = re.search(rb"version\s+v?(\d+(?:\.\d+)+)", said.stdout)
+    return found.group(1).decode() if found else ""
+
+
+def ask_rsync(rsync: str, candidate: str) -> list[str]:
+    """What the host's rsync finds wrong with the text of a configuration; needs neither root nor a port.
+
+    It is started as if by inetd, with nobody at the other end: it reads the file, greets, and leaves.
+    """
+    environment = {"PATH": _SBIN, "LC_ALL": "C"}
+    with tempfile.TemporaryDirectory(prefix="rsyncd-check-") as directory:
+        path = Path(directory) / "rsyncd.conf"
+        path.write_text(candidate, encoding="utf-8")
+        try:
+            said = subprocess.run(
+                [rsync, "--server", "--daemon", f"--config={path}", "--log-file=/dev/stderr", "."],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=environment,
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return [f"it did not come to an end within {_PATIENCE} seconds"]
+    return read_verdict(said.stdout.decode("utf-8", "replace"), said.stderr.decode("utf-8", "replace"))
+
+
+# The port.
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that listens: where, and whose it is as far as this process may see."""
+
+    address: str
+    port: int
+    holder: str  #: a systemd unit, else "PROGRAM (process ID)", else empty
+
+
+def check_port(port: int, addresses: Sequence[str], units: Sequence[str], where: str) -> list[Problem]:
+    """Whether the port is free to listen on, or held by one of ``units``, from which it may be taken. No address means all."""
+    problems = []
+    for listener in listeners(port):
+        if listener.holder in units or not _overlap(listener.address, addresses):
+            continue
+        message = f"port {port} is in use: {listener.holder or 'another program'} listens on {listener.address}"
+        problems.append(Problem(where, "", message, "Stop it, or choose another port or other addresses"))
+    return problems
+
+
+def _overlap(held: str, wanted: Sequence[str]) -> bool:
+    """Whether two listeners would get in each other's way; the IPv6 wildcard takes IPv4 as well."""
+    holder = ip_address(held)
+    if not wanted or held == "::":
+        return True
+    for text in wanted:
+        address = ip_address(text)
+        if address.version == holder.version and (address == holder or holder.is_unspecified or address.is_unspecified):
+            return True
+        if text == "::":
+            return True
+    return False
+
+
+def listeners(port: int, proc: Path = Path("/proc"), units: Callable[[], dict[int, list[str]]] | None = None) -> list[Listener]:
+    """Who listens on a TCP port here, from /proc; ``units`` tells which socket units listen on which port."""
+    found = []
+    for table in ("net/tcp", "net/tcp6"):
+        try:
+            lines = (proc / table).read_text(encoding="ascii").splitlines()[1:]
+        except FileNotFoundError:
+            continue
+        for line in lines:
+            fields = line.split()
+            address, _, number = fields[1].partition(":")
+            # 0A is LISTEN, see proc(5).
+            if fields[3] == "0A" and int(number, 16) == port:
+                found.append(Listener(_decode(address), port, _holder(fields[9], port, proc, units or socket_units)))
+    return found
+
+
+def _decode(text: str) -> str:
+    """An address of /proc/net/tcp: 32-bit words in hexadecimal, each in the byte order of the machine."""
+    words = [bytes.fromhex(text[start : start + 8]) for start in range(0, len(text), 8)]
+    raw = b"".join(word[::-1] if _LITTLE else word for word in words)
+    address = ip_address(raw)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return str(address)
+
+
+_LITTLE = socket.htons(1) != 1
+
+
+def _holder(inode: str, port: int, proc: Path, units: Callable[[], dict[int, list[str]]]) -> str:
+    """Who holds the socket with this inode."""
+    for process in _processes(proc):
+        if not _has_socket(process, inode):
+            continue
+        if process.name == "1":
+            # systemd itself: it listens for a socket unit.
+            held = units().get(port, [])
+            return held[0] if held else "systemd (process 1)"
+        unit = _unit(process)
+        if unit:
+            return unit
+        try:
+            name = (process / "comm").read_text(encoding="utf-8").strip()
+        except OSError:
+            return f"process {process.name}"
+        return f"{name} (process {process.name})"
+    return ""
+
+
+def _processes(proc: Path) -> list[Path]:
+    return sorted((entry for entry in proc.iterdir() if entry.name.isdigit()), key=lambda entry: int(entry.name))
+
+
+def _has_socket(process: Path, inode: str) -> bool:
+    try:
+        for entry in (process / "fd").iterdir():
+            try:
+                if str(entry.readlink()) == f"socket:[{inode}]":
+                    return True
+            except OSError:
+                continue  # closed meanwhile
+    except OSError:
+        return False  # gone meanwhile, or not ours to look at
+    return False
+
+
+def _unit(process: Path) -> str:
+    """The systemd service of a process, empty when it has none."""
+    try:
+        groups = (process / "cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    found = re.search(r"/([^/\n]+\.service)(?:/|$)", groups, re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def has_systemd() -> bool:
+    """Whether systemd runs as process 1; the test is that of sd_booted(3)."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def socket_units() -> dict[int, list[str]]:
+    """The active socket units by the TCP port they listen on."""
+    ports: dict[int, list[str]] = {}
+    for unit in _ask_systemd("--property=Id,ActiveState,Listen", "*.socket"):
+        if unit.get("ActiveState") == ["active"]:
+            for number in re.findall(r":(\d+) \(Stream\)", "\n".join(unit.get("Listen", []))):
+                ports.setdefault(int(number), []).append(unit["Id"][0])
+    return ports
+
+
+def unit_states(names: Sequence[str]) -> dict[str, str]:
+    """Those of the units that exist here, with the state that systemd calls ActiveState."""
+    shown = _ask_systemd("--property=Id,LoadState,ActiveState", "--", *names) if names else []
+    return {unit["Id"][0]: unit["ActiveState"][0] for unit in shown if unit.get("LoadState") != ["not-found"]}
+
+
+def _ask_systemd(*words: str) -> list[dict[str, list[str]]]:
+    """What ``systemctl show`` says; nothing where systemd isn't running."""
+    if not has_systemd():
+        return []
+    said = subprocess.run(
+        ["systemctl", "show", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": _SBIN, "LC_ALL": "C"},
+        timeout=_PATIENCE,
+        check=False,
+    )
+    return read_properties(said.stdout.decode("utf-8", "replace"))
+
+
+def read_properties(text: str) -> list[dict[str, list[str]]]:
+    """The output of ``systemctl show``: a block of KEY=VALUE for each unit, divided by empty lines. A key may come again."""
+    units = []
+    for block in text.strip().split("\n\n"):
+        unit: dict[str, list[str]] = {}
+        for key, equals, value in (line.partition("=") for line in block.splitlines()):
+            if equals:
+                unit.setdefault(key, []).append(value)
+        if unit:
+            units.append(unit)
+    return units

@@ -1,0 +1,200 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rsyncd_check
+short_description: Check the configuration of an rsync master before it is put in place
+version_added: 0.1.0
+description:
+  - Looks for everything in a wanted configuration that rsync would ignore or misread, or that this host can't serve,
+    and reports all of it at once, each problem with the module or variable at fault and the remedy.
+  - rsync itself takes an unknown parameter or a badly written truth value for a line in its log and goes on serving.
+    A typo in C(hosts allow) opens the module to everybody that way.
+  - Changes nothing, and works where rsync isn't installed yet; then only rsync's own opinion is missing.
+options:
+  modules:
+    description:
+      - The modules to serve. Each is a dictionary; its options are those of the variable C(rsync_master_modules)
+        of the role P(mirrornet.rsync.rsync_master#role).
+    type: list
+    elements: raw
+    default: []
+  options:
+    description:
+      - Options for all modules and for what accepts the connections, named as the role's variables without C(rsync_master_).
+    type: dict
+    default: {}
+  candidate:
+    description:
+      - The text of the rendered C(rsyncd.conf). The host's rsync is asked for its opinion on it when it's installed.
+    type: str
+  variables:
+    description:
+      - Names of variables that the caller was given. One that isn't in O(known_variables) is refused.
+    type: list
+    elements: str
+    default: []
+  known_variables:
+    description:
+      - Names of the variables that exist.
+    type: list
+    elements: str
+    default: []
+  units:
+    description:
+      - Units of systemd that may hold the port now, because the caller owns them or takes them down.
+    type: list
+    elements: str
+    default: []
+  prefix:
+    description:
+      - What stands before the name of an option in O(options) to make the name of the variable that messages speak of.
+    type: str
+    default: rsync_master_
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    platforms: linux
+author:
+  - The mirrornet.rsync authors (@mirrornet)
+"""
+
+EXAMPLES = r"""
+- name: Check a configuration and what this host says to it
+  mirrornet.rsync.rsyncd_check:
+    modules:
+      - name: archive
+        path: /srv/archive
+        hosts_allow: [192.0.2.0/24]
+    options:
+      port: 873
+      uid: nobody
+    candidate: "{{ lookup('ansible.builtin.template', 'rsyncd.conf.j2') }}"
+    units: [rsync.service]
+"""
+
+RETURN = r"""
+problems:
+  description: Everything that is wrong. Empty on success.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    where:
+      description: The module or variable at fault.
+      type: str
+    option:
+      description: The option of the module at fault, empty when it's the whole module.
+      type: str
+    message:
+      description: What is wrong.
+      type: str
+    remedy:
+      description: What to do.
+      type: str
+  sample:
+    - where: module 'archive' (item 1)
+      option: path
+      message: "'/srv/archive' does not exist"
+      remedy: Create or mount the tree first, or correct the path
+rsync:
+  description: The path of the host's rsync, empty when there is none.
+  returned: always
+  type: str
+  sample: /usr/bin/rsync
+rsync_version:
+  description: Its version, empty when there is none.
+  returned: always
+  type: str
+  sample: 3.2.3
+asked_rsync:
+  description: Whether rsync was asked for its opinion on O(candidate).
+  returned: always
+  type: bool
+systemd:
+  description: Whether systemd runs as process 1.
+  returned: always
+  type: bool
+units:
+  description: Those of O(units) that exist, each with what systemd calls its ActiveState.
+  returned: always
+  type: dict
+  sample:
+    rsync.service: inactive
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import rsyncd, rsyncd_host
+
+
+def check_host(params, problems):
+    """Look at the host as far as the values are sound enough for it, and add to the problems."""
+    options, prefix = params["options"], params["prefix"]
+    at_fault = {problem.where for problem in problems}
+    problems += rsyncd_host.check_modules_on_host(params["modules"], problems)
+    if prefix + "uid" not in at_fault and prefix + "gid" not in at_fault:
+        problems += rsyncd_host.check_accounts("", options, prefix)
+    if "config_path" in options and prefix + "config_path" not in at_fault:
+        problems += rsyncd_host.check_config_path(options["config_path"], prefix + "config_path")
+    if "port" in options and not {prefix + "port", prefix + "addresses"} & at_fault:
+        addresses = options.get("addresses", [])
+        problems += rsyncd_host.check_addresses(addresses, prefix + "addresses")
+        problems += rsyncd_host.check_port(options["port"], addresses, params["units"], prefix + "port")
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "modules": {"type": "list", "elements": "raw", "default": []},
+            "options": {"type": "dict", "default": {}},
+            "candidate": {"type": "str"},
+            "variables": {"type": "list", "elements": "str", "default": []},
+            "known_variables": {"type": "list", "elements": "str", "default": []},
+            "units": {"type": "list", "elements": "str", "default": []},
+            "prefix": {"type": "str", "default": "rsync_master_"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    problems = rsyncd.check_variables(params["variables"], params["known_variables"])
+    problems += rsyncd.check_globals(params["options"], params["prefix"])
+    problems += rsyncd.check_modules(params["modules"])
+    check_host(params, problems)
+
+    rsync = rsyncd_host.find_rsync()
+    # What rsync says to a configuration with known faults would only repeat them in other words.
+    asked = bool(rsync and params["candidate"] is not None and not problems)
+    if asked:
+        remedy = "Please report it with the variables of the role: the checks before this one should have found it"
+        for said in rsyncd_host.ask_rsync(rsync, params["candidate"]):
+            problems.append(rsyncd.Problem("rsyncd.conf", "", "rsync says: " + said, remedy))
+
+    for warning in rsyncd.advise(params["modules"]):
+        module.warn(warning)
+    result = {
+        "changed": False,
+        "problems": [{"where": p.where, "option": p.option, "message": p.message, "remedy": p.remedy} for p in problems],
+        "rsync": rsync or "",
+        "rsync_version": rsyncd_host.rsync_version(rsync) if rsync else "",
+        "asked_rsync": asked,
+        "systemd": rsyncd_host.has_systemd(),
+        "units": rsyncd_host.unit_states(params["units"]),
+    }
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "\n".join(f"- {problem}" for problem in problems)
+        module.fail_json(msg=f"The configuration of the rsync master has {count}; nothing was changed.\n{lines}", **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
