@@ -1,0 +1,173 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A list of jobs from an inventory: completed, and looked at as a whole before the first one is touched."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: mirror_jobs
+short_description: Complete a list of jobs and find what is wrong with it
+version_added: 0.1.0
+author: The mirrornet.rsync authors (@mirrornet)
+description:
+  - Takes a list of jobs as it stands in an inventory, where each entry has options of M(mirrornet.rsync.mirror_job).
+    Fills in the defaults and the sources that entries leave out, and names everything that is wrong,
+    in single jobs and between them.
+  - M(mirrornet.rsync.mirror_job) looks at each job as well, but one after the other. This filter lets a play stop before the first change.
+positional: _input, defaults, hostvars, masters, host
+options:
+  _input:
+    description: The jobs.
+    type: list
+    elements: dict
+    required: true
+  defaults:
+    description: Options for the jobs that don't set them. V(null) is as good as not there.
+    type: dict
+    default: {}
+  hostvars:
+    description: The variables of all hosts, usually C(hostvars). Where sources are looked for.
+    type: dict
+    default: {}
+  masters:
+    description: Names of the hosts that may have the trees, usually C(groups['masters']).
+    type: list
+    elements: str
+    default: []
+  host:
+    description: The mirror whose jobs these are. It is never a source of its own.
+    type: str
+    default: ""
+seealso:
+  - plugin: mirrornet.rsync.master_sources
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Refuse wrong jobs, all at once
+  ansible.builtin.assert:
+    that: __checked.problems | length == 0
+    fail_msg: "{{ __checked.problems | join('\n') }}"
+  vars:
+    __checked: "{{ my_jobs | mirrornet.rsync.mirror_jobs(hostvars=hostvars, masters=groups['masters'], host=inventory_hostname) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The jobs and the problems.
+  type: dict
+  contains:
+    jobs:
+      description: The entries in their order, with C(state), defaults and sources filled in.
+      type: list
+      elements: dict
+    problems:
+      description: One sentence for each problem, with the job and the remedy; empty when all is well.
+      type: list
+      elements: str
+      sample: ["job 'docs': shedule: no such option; did you mean 'schedule'?"]
+"""
+
+import dataclasses
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.mirrornet.rsync.plugins.filter.master_sources import master_sources, modules_of
+from ansible_collections.mirrornet.rsync.plugins.filter.unknown_names import hint
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import job as engine
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import schedule
+
+#: The options of mirror_job that belong to one job. Its other options (directories, programs) belong to the host.
+OPTIONS = frozenset(
+    "name state sources target schedule offset user mailto exclude max_delete max_delete_percent time_limit io_timeout connect_timeout "
+    "bandwidth_limit run remove_tree".split()
+)
+CHOICES = {"state": ("present", "absent"), "run": ("never", "wait"), "remove_tree": (True, False)}
+#: What the engine keeps in a definition.
+DEFINITION = {item.name for item in dataclasses.fields(engine.Job)}
+
+
+def mirror_jobs(
+    jobs: Iterable[Mapping[str, Any]],
+    defaults: Mapping[str, Any] | None = None,
+    hostvars: Mapping[str, Any] | None = None,
+    masters: Iterable[str] = (),
+    host: str = "",
+) -> dict[str, Any]:
+    """The completed ``jobs``, and everything that is wrong with them."""
+    upstream = {master: (hostvars or {})[master] for master in masters if master != host}
+    completed = [complete(entry, defaults or {}, upstream) for entry in jobs]
+    problems = []
+    for number, entry in enumerate(completed, 1):
+        called = f"job {str(entry['name'])!r}" if entry.get("name") else f"entry {number} of the jobs"
+        problems += [f"{called}: {problem}" for problem in own_problems(entry, upstream)]
+    return {"jobs": completed, "problems": problems + common_problems(completed)}
+
+
+def complete(entry: Mapping[str, Any], defaults: Mapping[str, Any], upstream: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One entry with its state, its defaults and, if it has none, its sources on the masters ``upstream`` (name: variables)."""
+    done = {"state": "present", **{key: value for key, value in defaults.items() if value is not None}, **entry}
+    if done["state"] != "absent" and not done.get("sources"):
+        done["sources"] = master_sources(upstream, upstream, str(done.get("name")))
+    return done
+
+
+def own_problems(entry: Mapping[str, Any], upstream: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is wrong with one completed entry, whatever the others are."""
+    problems = [f"{key}: no such option; {hint(key, OPTIONS)}" for key in sorted(set(entry) - OPTIONS)]
+    for key, values in CHOICES.items():
+        if entry.get(key, values[0]) not in values:
+            problems.append(f"{key}: {entry[key]!r} must be one of {', '.join(map(str, values))}.")
+    found = engine.check({key: value for key, value in entry.items() if key in DEFINITION and value is not None}).problems
+    if entry["state"] == "absent":
+        return problems + [problem for problem in found if problem.startswith("name:")]
+    if not entry["sources"]:
+        found = [problem for problem in found if not problem.startswith("sources:")]
+        modules = sorted({str(module.get("name")) for variables in upstream.values() for module in modules_of(variables)})
+        problems.append(
+            f"sources: none given, and no master of the inventory serves a module of this name (they serve: {', '.join(modules) or 'nothing'}). "
+            "Give the job its sources, or add the module to rsync_master_modules of a master."
+        )
+    return problems + found + schedule_problems(entry)
+
+
+def schedule_problems(entry: Mapping[str, Any]) -> list[str]:
+    """Why cron could not keep to the schedule or the offset of a job."""
+    problems = []
+    when, offset = entry.get("schedule", schedule.NEVER), entry.get("offset", "auto")
+    if when != schedule.NEVER:
+        try:
+            schedule.parse(str(when))
+        except schedule.ScheduleError as error:
+            problems.append(f"schedule: {error}.")
+    if str(offset) != "auto" and str(offset) not in map(str, range(60)):
+        problems.append(f"offset: {offset!r} must be auto or a number of minutes from 0 to 59.")
+    return problems
+
+
+def common_problems(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is wrong between jobs: names that come twice, targets that lie in one another."""
+    names = [str(entry["name"]) for entry in jobs if entry.get("name")]
+    problems = [f"job {name!r}: is listed {names.count(name)} times; give each job one entry." for name in sorted({n for n in names if names.count(n) > 1})]
+    targets = [
+        (str(entry["name"]), posixpath.normpath(entry["target"]))
+        for entry in jobs
+        if entry["state"] != "absent" and entry.get("name") and str(entry.get("target", "")).startswith("/")
+    ]
+    for number, (name, target) in enumerate(targets):
+        for other, inside in targets[number + 1 :]:
+            if name != other and posixpath.commonpath([target, inside]) in (target, inside):
+                problems.append(
+                    f"job {name!r}: target: {target!r} overlaps with {inside!r} of job {other!r}: each would delete the other's files; "
+                    "give each job a directory of its own."
+                )
+    return problems
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"mirror_jobs": mirror_jobs}
