@@ -142,14 +142,19 @@ def _pattern(value: Any) -> str | None:
     return None
 
 
+def _shown(item: Any) -> str:
+    """An entry of a list in a message; a password that somebody put into a URL isn't repeated."""
+    return re.sub(r"(//[^/@]*:)[^/@]*@", r"\1***@", repr(item))
+
+
 def _each(check: Check, *, least: int) -> Check:
     def checked(value: Any) -> str | None:
         if not isinstance(value, (list, tuple)):
             return "must be a list"
         if len(value) < least:
             return "must not be empty"
-        found = [f"entry {number} ({item!r}) {problem}" for number, item in enumerate(value, 1) if (problem := check(item))]
-        repeated = sorted({repr(item) for item in value if list(value).count(item) > 1})
+        found = [f"entry {number} ({_shown(item)}) {problem}" for number, item in enumerate(value, 1) if (problem := check(item))]
+        repeated = sorted({_shown(item) for item in value if list(value).count(item) > 1})
         if repeated:
             found.append(f"has {', '.join(repeated)} more than once")
         return "; ".join(found) or None

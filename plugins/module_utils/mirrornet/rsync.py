@@ -189,7 +189,7 @@ def call(
     that keeps sending. It inherits the lock (see ``lock.exclusive``) and is told by the kernel to stop when this process dies.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RSYNC_")}
-    environment["LC_ALL"] = "C"
+    environment.update(LC_ALL="C", RSYNC_PASSWORD="")  # Empty, so that rsync never asks for one on a terminal.
     deadline = time.monotonic() + seconds
     ended = Ended(0)
     with subprocess.Popen(

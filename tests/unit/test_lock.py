@@ -1,0 +1,118 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run at a time, whoever takes the lock and however its holder ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ENGINE, wait_until
+from mirrornet import lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mirrornet import lock
+with lock.exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+TAKE = """
+import os, sys, time
+from pathlib import Path
+from mirrornet import lock
+while time.time() < float(sys.argv[2]):
+    pass
+try:
+    with lock.exclusive(Path(sys.argv[1])):
+        busy = Path(sys.argv[1] + ".at-work")
+        os.close(os.open(busy, os.O_CREAT | os.O_EXCL))  # Fails if another one is at work.
+        time.sleep(0.05)
+        busy.unlink()
+        print("worked")
+except lock.Busy:
+    print("busy")
+"""
+
+
+def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ENGINE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def held(path: Path) -> bool:
+    try:
+        with lock.exclusive(path):
+            return False
+    except lock.Busy:
+        return True
+
+
+def test_second_is_busy_and_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with lock.exclusive(path):
+        assert held(path)
+    assert not held(path)
+    assert path.exists()
+
+
+def test_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
+    holder = start(HOLD, str(tmp_path / "lock"))
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert held(tmp_path / "lock")
+    holder.kill()
+    holder.wait()
+    wait_until(lambda: not held(tmp_path / "lock"), "the lock")
+
+
+def test_flock_command_and_ours_exclude_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with lock.exclusive(path):
+        assert subprocess.run(["flock", "-xn", "-E", "75", path, "true"], check=False).returncode == 75
+    with subprocess.Popen(["flock", "-xn", path, "sh", "-c", "echo held; read x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert held(path)
+        other.communicate(b"\n")
+    assert not held(path)
+
+
+def test_simultaneous_starts_never_overlap(tmp_path: Path) -> None:
+    import time
+
+    for number in range(10):
+        path = tmp_path / f"lock-{number}"
+        together = str(time.time() + 0.4)
+        tries = [start(TAKE, str(path), together) for _ in range(3)]
+        said = [attempt.communicate() for attempt in tries]
+        assert all(error == "" for _, error in said), said
+        assert "worked\n" in [out for out, _ in said]
+
+
+def test_symlink_in_place_of_the_lock_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(lock.Failure, match="can't be opened"), lock.exclusive(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "victim").exists()
+
+
+def test_identity_outlives_neither_process_nor_boot() -> None:
+    me = lock.this_process()
+    assert lock.is_alive(me)
+    assert not lock.is_alive({**me, "boot_id": "another"})
+    assert not lock.is_alive({**me, "start_ticks": me["start_ticks"] - 1})
+    assert not lock.is_alive({})
+    with subprocess.Popen(["true"]) as other:
+        other.wait()
+        assert not lock.is_alive({**me, "pid": other.pid})
