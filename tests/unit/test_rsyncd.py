@@ -1,0 +1,347 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is refused in a master's configuration: each row is a mistake, where it is reported, and the words that tell it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from mirrornet import rsyncd
+
+GOOD: dict[str, Any] = {"name": "archive", "path": "/srv/archive"}
+
+
+def module(**options: Any) -> dict[str, Any]:
+    return {**GOOD, **options}
+
+
+WRITABLE = {"read_only": False, "hosts_allow": ["192.0.2.7"]}
+
+WRONG_VALUES = [
+    # option, value, words of the message
+    ("name", "", "can't be a module's name"),
+    ("name", "a/b", "because of '/'"),
+    ("name", "a]b", "because of ']'"),
+    ("name", "[a", "because of '['"),
+    ("name", "a b", "because of ' '"),
+    ("name", "a\nb", r"because of '\n'"),
+    ("name", "archive\n", r"because of '\n'"),
+    ("name", "größe", "because of 'ö'"),
+    ("name", ".hidden", "the first a letter or digit"),
+    ("name", "x" * 64, "at most 63"),
+    ("name", "global", "rsync's own section"),
+    ("name", "Global", "rsync's own section"),
+    ("name", 7, "is not text"),
+    ("name", None, "it has no value"),
+    ("path", "", "it is empty"),
+    ("path", "srv/archive", "not an absolute path"),
+    ("path", "/srv/../etc", "holds '..'"),
+    ("path", "/srv/archive ", "which rsync cuts off"),
+    ("path", "/srv/archive\nhosts allow = *", "holds a line end"),
+    ("path", "/srv/archive\r", "control character"),
+    ("path", "/srv/\u2028archive", "control character"),
+    ("path", "/srv/archive\\", "ends with a backslash"),
+    ("path", "/home/%RSYNC_USER_NAME%", "environment variable"),
+    ("path", "/", "publish the whole host"),
+    ("path", "//.", "publish the whole host"),
+    ("path", "/tmp/archive", "everybody writes there"),
+    ("path", "/proc", "isn't on a disk"),
+    ("path", ["/srv/archive"], "is not text"),
+    ("path", None, "it has no value"),
+    ("comment", "one\ntwo", "Write it on one line"),
+    ("comment", "tab\there", "control character"),
+    ("comment", "the end \\", "swallow the next line"),
+    ("comment", "for %USER% alone", "environment variable"),
+    ("comment", "  ", "it is empty"),
+    ("comment", 7, "Write it in quotes"),
+    ("list", "no", "Write true or false, without quotes"),
+    ("read_only", "false", "neither true nor false"),
+    ("read_only", 1, "neither true nor false"),
+    ("read_only", None, "it has no value"),
+    ("write_only", "yes", "neither true nor false"),
+    ("use_chroot", "unset", "neither true nor false"),
+    ("uid", "", "not the name or number of an account"),
+    ("uid", "no body", "not the name or number of an account"),
+    ("uid", "nobody\n", "not the name or number of an account"),
+    ("uid", -1, "not a valid id"),
+    ("uid", 2**32 - 1, "not a valid id"),
+    ("uid", True, "not the name or number of an account"),
+    ("uid", ["nobody"], "Give one name"),
+    ("gid", "a,b", "not the name or number of an account"),
+    ("hosts_allow", [], "the list is empty"),
+    ("hosts_allow", "192.0.2.1", "is not a list"),
+    ("hosts_allow", ["192.0.2.300"], "is not an address or network"),
+    ("hosts_allow", ["192.0.2.0/33"], "is not an address or network"),
+    ("hosts_allow", ["2001:db8::/129"], "is not an address or network"),
+    ("hosts_allow", ["mirror.example.org"], "up to the DNS"),
+    ("hosts_allow", ["192.0.2.1 192.0.2.2"], "is not an address or network"),
+    ("hosts_allow", ["192.0.2.1\nread only = no"], "is not an address or network"),
+    ("hosts_allow", [3221225985], "is not an address or network"),
+    ("hosts_deny", None, "it has no value"),
+    ("hosts_deny", ["all"], "is not an address or network"),
+    ("max_connections", "10", "without quotes"),
+    ("max_connections", -1, "out of range"),
+    ("max_connections", 65536, "out of range"),
+    ("max_connections", 1.5, "not a whole number"),
+    ("max_connections", True, "not a whole number"),
+    ("lock_file", "archive.lock", "not an absolute path"),
+    ("timeout", -1, "out of range"),
+    ("timeout", "10m", "not a whole number"),
+    ("timeout", 86401, "out of range"),
+    ("exclude", "*.tmp", "is not a list"),
+    ("exclude", ["two words"], "write '?' for the space"),
+    ("exclude", ["line\nend"], "holds a line end"),
+    ("exclude", ["ok", "!"], "instruction of rsync's filters"),
+    ("exclude", [""], "it is empty"),
+    ("exclude", [7], "is not text"),
+    ("refuse_options", ["checksum delete"], "make it two items"),
+    ("refuse_options", "delete", "is not a list"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "words"), WRONG_VALUES, ids=lambda value: repr(value)[:30])
+def test_a_wrong_value_is_refused(option: str, value: object, words: str) -> None:
+    problems = rsyncd.check_module(3, module(**{option: value}))
+    (problem,) = [p for p in problems if p.option == option and words.lower() in str(p).lower()]
+    assert "(item 3)" in problem.where
+    assert problem.remedy
+
+
+WRONG_TOGETHER = [
+    # options of one module, the option at fault, words of the message
+    ({"hosts_allow": ["192.0.2.7"], "hosts_deny": ["192.0.2.0/24"]}, "hosts_deny", "in neither list"),
+    ({"hosts_allow": ["192.0.2.7"], "hosts_deny": ["0.0.0.0/0"]}, "hosts_deny", "in neither list"),
+    ({"write_only": True}, "write_only", "serves nothing"),
+    ({"write_only": True, "read_only": True}, "write_only", "serves nothing"),
+    ({"read_only": False}, "read_only", "everybody in the world could write"),
+    ({"lock_file": "/run/lock/x"}, "lock_file", "without max_connections"),
+    ({"lock_file": "/run/lock/x", "max_connections": 0}, "lock_file", "without max_connections"),
+]
+
+
+@pytest.mark.parametrize(("options", "option", "words"), WRONG_TOGETHER)
+def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], option: str, words: str) -> None:
+    (problem,) = rsyncd.check_module(1, module(**options))
+    assert (problem.where, problem.option) == ("module 'archive' (item 1)", option)
+    assert words in problem.message
+
+
+WRONG_ITEMS = [
+    # a whole element, words of the only message
+    ("archive", "is not a dictionary"),
+    (None, "is not a dictionary"),
+    ([GOOD], "is not a dictionary"),
+    ({"path": "/srv/archive"}, "name: it is missing"),
+    ({"name": "archive"}, "path: it is missing"),
+    (module(hosts_alow=["192.0.2.7"]), "unknown option 'hosts_alow'. Did you mean 'hosts_allow'?"),
+    (module(readonly=True), "Did you mean 'read_only'?"),
+    ({**GOOD, "read only": True}, "Did you mean 'read_only'?"),
+    (module(zzz=1), "Known are name, path"),
+    ({**GOOD, 7: 1}, "unknown option 7"),
+]
+
+
+@pytest.mark.parametrize(("item", "words"), WRONG_ITEMS, ids=lambda value: repr(value)[:30])
+def test_a_wrong_item_is_refused(item: object, words: str) -> None:
+    (problem,) = rsyncd.check_module(2, item)
+    assert words in str(problem)
+    assert "(item 2)" in problem.where
+
+
+WRONG_BETWEEN = [
+    # modules, the label and option at fault, words of the message
+    ([module(), module()], "module 'archive' (item 2)", "name", "module 'archive' (item 1) has this name already"),
+    ([module(), module(name="ARCHIVE")], "module 'ARCHIVE' (item 2)", "name", "merge the two"),
+    (
+        [module(), {"name": "in", "path": "/srv/archive/in", **WRITABLE}],
+        "module 'in' (item 2)",
+        "path",
+        "lies inside the path of module 'archive' (item 1), which would publish what they send",
+    ),
+    (
+        [{"name": "sub", "path": "/srv/archive/./sub/"}, module(**WRITABLE)],
+        "module 'sub' (item 1)",
+        "path",
+        "inside the path of module 'archive' (item 2), whose clients may write",
+    ),
+    (
+        [
+            module(lock_file="/run/l", max_connections=3),
+            {"name": "b", "path": "/srv/b", "lock_file": "/run/l", "max_connections": 4},
+        ],
+        "module 'b' (item 2)",
+        "lock_file",
+        "with another limit (3)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("modules", "where", "option", "words"), WRONG_BETWEEN)
+def test_modules_that_get_in_each_other_s_way_are_refused(modules: list[object], where: str, option: str, words: str) -> None:
+    (problem,) = rsyncd.check_modules(modules)
+    assert (problem.where, problem.option) == (where, option)
+    assert words in problem.message
+
+
+WRONG_GLOBALS = [
+    ("port", 0, "out of range"),
+    ("port", 65536, "out of range"),
+    ("port", "rsync", "not a whole number"),
+    ("addresses", ["192.0.2.0/24"], "is not an address"),
+    ("addresses", ["localhost"], "is not an address"),
+    ("addresses", "192.0.2.1", "is not a list"),
+    ("addresses", [7], "is not an address"),
+    ("max_connections", 0, "out of range"),
+    ("max_connections_per_source", -1, "out of range"),
+    ("config_path", "rsyncd.conf", "not an absolute path"),
+    ("config_path", "/etc/rsyncd.conf\n", "holds a line end"),
+    ("public_name", "a/b", "is not a host's name"),
+    ("public_name", "", "is not a host's name"),
+    ("public_name", "rsync://master/", "is not a host's name"),
+    ("public_name", "master\n", "is not a host's name"),
+    ("uid", "no body", "not the name or number"),
+    ("timeout", "never", "not a whole number"),
+    ("exclude", [".~tmp~/ *.part"], "make it two items"),
+    ("refuse_options", ["a\nread only = no"], "holds a line end"),
+    ("dont_compress", "*", "is not a list"),
+    ("transfer_logging", "yes", "neither true nor false"),
+    ("syslog_facility", "local9", "Did you mean 'local"),
+    ("syslog_facility", "daemon\nuid = root", "is not known"),
+    ("modlues", [], "unknown option"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "words"), WRONG_GLOBALS)
+def test_a_wrong_option_for_all_is_reported_under_the_name_of_its_variable(option: str, value: object, words: str) -> None:
+    (problem,) = rsyncd.check_globals({option: value}, "rsync_master_")
+    assert problem.where.startswith("rsync_master_")
+    assert words.lower() in str(problem).lower()
+
+
+RIGHT = [
+    module(),
+    module(name="debian-cd.old_2", comment='The archive, "all of it" (100 %) # not a comment = value'),
+    module(path="/srv/with space/%/ü"),
+    module(path="/srv/./archive"),
+    module(path="/tmpfiles"),
+    module(uid=0, gid=65534),
+    module(uid="_rsync", gid="nogroup"),
+    module(hosts_allow=["192.0.2.7", "192.0.2.77/24", "2001:db8::/32", "192.0.2.0/255.255.255.0", "*"]),
+    module(hosts_allow=["192.0.2.7"], hosts_deny=["*"]),
+    module(hosts_allow=["192.0.2.7"], hosts_deny=["0.0.0.0/0", "::/0"]),
+    module(hosts_deny=["192.0.2.0/24"]),
+    module(read_only=False, write_only=True, hosts_allow=["*"]),
+    module(max_connections=0, timeout=0, list=False, use_chroot=False),
+    module(max_connections=5, lock_file="/run/lock/archive"),
+    module(exclude=[], refuse_options=[]),
+    module(exclude=["/a/***", "*.tmp", "?", "[!a]"], refuse_options=["*", "!a", "c"]),
+]
+
+
+@pytest.mark.parametrize("item", RIGHT, ids=lambda item: repr(item)[:60])
+def test_right_modules_pass(item: dict[str, Any]) -> None:
+    assert rsyncd.check_modules([item]) == []
+
+
+def test_right_globals_pass() -> None:
+    options = {
+        "public_name": "2001:db8::1",
+        "port": 873,
+        "addresses": ["192.0.2.1", "::"],
+        "max_connections": 1,
+        "max_connections_per_source": 0,
+        "config_path": "/etc/rsyncd.conf",
+        "uid": "nobody",
+        "gid": 65534,
+        "timeout": 0,
+        "exclude": [],
+        "refuse_options": [],
+        "dont_compress": ["*.gz"],
+        "transfer_logging": False,
+        "syslog_facility": "local7",
+    }
+    assert rsyncd.check_globals(options) == []
+    assert set(options) == {option.name for option in rsyncd.GLOBAL_OPTIONS}
+
+
+def test_readers_may_share_a_tree_and_two_modules_a_lock() -> None:
+    shared = {"lock_file": "/run/lock/both", "max_connections": 5}
+    modules = [
+        module(**shared),
+        {"name": "pool", "path": "/srv/archive/pool", **shared},
+        {"name": "archive-upload", "path": "/srv/archive2", **WRITABLE},
+        {"name": "archive2", "path": "/srv/archive2"},
+    ]
+    assert rsyncd.check_modules(modules) == []
+
+
+def test_everything_is_reported_at_once() -> None:
+    problems = rsyncd.check_modules([module(timeout="x", list="x"), "archive", module(zzz=1)])
+    assert [(p.where, p.option) for p in problems] == [
+        ("module 'archive' (item 1)", "timeout"),
+        ("module 'archive' (item 1)", "list"),
+        ("module without a name (item 2)", ""),
+        ("module 'archive' (item 3)", ""),
+        ("module 'archive' (item 3)", "name"),
+    ]
+
+
+def test_a_message_reads_as_sentences() -> None:
+    assert str(rsyncd.Problem("module 'a' (item 1)", "path", "it is empty", "Give a value")) == (
+        "module 'a' (item 1): path: it is empty. Give a value."
+    )
+    assert str(rsyncd.Problem("x", "", "unknown", "Did you mean 'y'?")) == "x: unknown. Did you mean 'y'?"
+
+
+def test_a_variable_that_nobody_reads_is_refused() -> None:
+    known = ["rsync_master_modules", "rsync_master_port"]
+    (problem,) = rsyncd.check_variables(["rsync_master_port", "rsync_master_modlues"], known)
+    assert str(problem) == "rsync_master_modlues: there is no such variable. Did you mean 'rsync_master_modules'?"
+
+
+def test_what_deserves_a_second_look_is_a_warning() -> None:
+    warnings = rsyncd.advise([module(uid="root"), module(uid=0), module(use_chroot=False), module()])
+    assert [warning.split(":")[0] for warning in warnings] == [f"module 'archive' (item {n})" for n in (1, 2, 3)]
+
+
+@given(some.lists(some.one_of(some.none(), some.text(), some.dictionaries(some.text(), some.text()))), some.text())
+def test_nonsense_is_refused_and_never_a_crash(items: list[object], key: str) -> None:
+    assert rsyncd.check_modules([*items, {**GOOD, "x" + key: 1}])
+
+
+@given(some.sampled_from([option.name for option in rsyncd.MODULE_OPTIONS]), some.text(max_size=40))
+def test_no_text_that_passes_can_start_another_line(option: str, text: str) -> None:
+    values: list[object] = [text, [text]]
+    for value in values:
+        if not [p for p in rsyncd.check_module(1, module(**{option: value})) if p.option == option]:
+            assert len(text.splitlines()) == 1
+            assert not text.endswith("\\")
+
+
+VERDICTS = [
+    ("@RSYNCD: 31.0\n", "2026/11/23 06:25:36 [4858] connect from UNKNOWN (0.0.0.0)\n", []),
+    (
+        "@RSYNCD: 31.0\n",
+        '2026/11/23 06:25:36 [1] Unknown Parameter encountered: "hosts alow"\n'
+        '2026/11/23 06:25:36 [1] IGNORING unknown parameter "hosts alow"\n'
+        '2026/11/23 06:25:36 [1] Badly formed boolean in configuration file: "maybe".\n',
+        ['Unknown Parameter encountered: "hosts alow"', 'Badly formed boolean in configuration file: "maybe".'],
+    ),
+    (
+        "",
+        "2026/11/23 06:25:36 [2] params.c:Section() - Badly formed line in config file: pub\n"
+        "2026/11/23 06:25:36 [2] params.c:pm_process() - Failed.  Error returned from params.c:parse().\n"
+        "2026/11/23 06:25:36 [2] rsync error: syntax or usage error (code 1) at clientserver.c(1435) [Receiver=3.5.0]\n",
+        ["params.c:Section() - Badly formed line in config file: pub"],
+    ),
+    ("", "cannot open it\n", ["it did not accept the file, and gave no reason: 'cannot open it'"]),
+]
+
+
+@pytest.mark.parametrize(("greeting", "log", "said"), VERDICTS)
+def test_rsync_s_verdict_is_read_from_what_it_prints(greeting: str, log: str, said: list[str]) -> None:
+    assert rsyncd.read_verdict(greeting, log) == said

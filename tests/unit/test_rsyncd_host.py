@@ -1,0 +1,219 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host says about a master's configuration: real directories, the real rsync, real sockets on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from contextlib import closing
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mirrornet import rsyncd, rsyncd_host
+
+#: The address that stands for all of IPv4's.
+EVERYWHERE = str(ip_address(0))
+
+RSYNC = shutil.which("rsync") or "rsync"
+
+
+def tree(path: Path, **options: Any) -> dict[str, Any]:
+    return {"name": path.name, "path": str(path), **options}
+
+
+def complaints(*modules: object) -> list[str]:
+    return [str(problem) for problem in rsyncd_host.check_modules_on_host(modules, [])]
+
+
+# Directories and accounts.
+
+
+def test_a_tree_that_is_there_passes(tmp_path: Path) -> None:
+    assert complaints(tree(tmp_path, uid="root", gid="root"), tree(tmp_path, uid=64999, gid="64999")) == []
+
+
+def test_a_missing_tree_is_refused(tmp_path: Path) -> None:
+    (said,) = complaints(tree(tmp_path), tree(tmp_path / "gone"))
+    assert said.startswith("module 'gone' (item 2): path: ")
+    assert "does not exist" in said
+
+
+def test_a_file_is_no_tree(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "is not a directory" in complaints(tree(tmp_path / "file"))[0]
+
+
+def test_a_dangling_link_is_no_tree(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    assert "is not a directory" in complaints(tree(tmp_path / "link"))[0]
+
+
+@pytest.mark.parametrize(("option", "kind"), [("uid", "user"), ("gid", "group")])
+def test_an_account_that_does_not_exist_is_refused(tmp_path: Path, option: str, kind: str) -> None:
+    (said,) = complaints(tree(tmp_path, **{option: "no-such-account"}))
+    assert f"{option}: there is no {kind} 'no-such-account' on this host" in said
+    (problem,) = rsyncd_host.check_accounts("", {option: "no-such-account"}, "rsync_master_")
+    assert problem.where == f"rsync_master_{option}"
+
+
+def test_a_link_into_a_writable_tree_is_found(tmp_path: Path) -> None:
+    outer, inner = tmp_path / "outer", tmp_path / "inner"
+    (outer / "sub").mkdir(parents=True)
+    inner.symlink_to(outer / "sub")
+    (said,) = complaints(tree(outer, read_only=False), tree(inner))
+    assert "module 'inner' (item 2): path: it lies inside the path of module 'outer' (item 1), whose clients may write" in said
+
+
+def test_what_is_wrong_in_itself_is_not_looked_up() -> None:
+    modules = ["text", {"name": "a", "path": "no\0path"}, {"name": "b", "path": 7, "uid": []}, tree(Path("/srv/no-such-tree"))]
+    known = rsyncd.check_modules(modules)
+    assert [p.where for p in rsyncd_host.check_modules_on_host(modules, known)] == ["module 'no-such-tree' (item 4)"]
+
+
+def test_a_configuration_needs_a_directory(tmp_path: Path) -> None:
+    assert rsyncd_host.check_config_path(str(tmp_path / "rsyncd.conf"), "x") == []
+    assert "is a directory" in str(rsyncd_host.check_config_path(str(tmp_path), "x")[0])
+    assert "does not exist" in str(rsyncd_host.check_config_path(str(tmp_path / "gone" / "rsyncd.conf"), "x")[0])
+
+
+def test_an_address_that_the_host_lacks_is_refused() -> None:
+    (problem,) = rsyncd_host.check_addresses(["127.0.0.1", EVERYWHERE, "192.0.2.77"], "rsync_master_addresses")
+    assert str(problem).startswith("rsync_master_addresses: this host does not have the address '192.0.2.77'")
+
+
+# rsync.
+
+CANDIDATE = """\
+use chroot = yes
+[archive]
+    path = /srv/archive
+    {line}
+"""
+
+CANDIDATES = [
+    # a line, what rsync says to it
+    ("read only = yes", ""),
+    ("comment = %USER% # [x] = ü", ""),
+    ("hosts alow = 192.0.2.7", "hosts alow"),
+    ("read only = maybe", "maybe"),
+    ("[broken", "Badly formed line"),
+    ("no equals sign", "no equals sign"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), CANDIDATES)
+def test_rsync_is_asked(line: str, words: str) -> None:
+    said = rsyncd_host.ask_rsync(RSYNC, CANDIDATE.format(line=line))
+    if words:
+        assert len(said) == 1
+        assert words in said[0]
+    else:
+        assert said == []
+
+
+def test_a_program_that_is_not_rsync_does_not_pass() -> None:
+    assert "gave no reason" in rsyncd_host.ask_rsync("/bin/true", "")[0]
+
+
+def test_rsync_is_found_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As under a login whose PATH lacks the system's directories.
+    monkeypatch.setenv("PATH", "/nonexistent")
+    found = rsyncd_host.find_rsync()
+    assert found is not None
+    printed = subprocess.run([found, "--version"], stdout=subprocess.PIPE, check=True).stdout.decode().split()[2]
+    assert rsyncd_host.rsync_version(found) == printed.lstrip("v")
+
+
+# The port.
+
+
+def listen(address: str) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    listener.bind((address, 0))
+    listener.listen()
+    return listener
+
+
+def port_of(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+def test_a_port_in_use_is_refused_and_its_holder_named() -> None:
+    with closing(listen("127.0.0.1")) as listener:
+        port = port_of(listener)
+        (problem,) = rsyncd_host.check_port(port, [], [], "rsync_master_port")
+        assert str(problem).startswith(f"rsync_master_port: port {port} is in use: ")
+        assert " listens on 127.0.0.1. Stop it, or choose another port" in str(problem)
+        (found,) = rsyncd_host.listeners(port)
+        # Under systemd the holder is this process's unit, elsewhere the process itself.
+        assert found.holder.endswith((".service", f"(process {os.getpid()})"))
+        assert rsyncd_host.check_port(port, [], [found.holder], "rsync_master_port") == []
+    assert rsyncd_host.check_port(port, [], [], "rsync_master_port") == []
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "in_the_way"),
+    [
+        ("127.0.0.1", ["127.0.0.1"], True),
+        ("127.0.0.1", ["127.0.0.2"], False),
+        ("127.0.0.1", ["192.0.2.1", EVERYWHERE], True),
+        ("127.0.0.1", ["::"], True),
+        ("127.0.0.1", ["::1"], False),
+        (EVERYWHERE, ["127.0.0.2"], True),
+        (EVERYWHERE, ["::1"], False),
+        ("::", ["127.0.0.1"], True),
+        ("::", ["::1"], True),
+        ("::1", ["127.0.0.1"], False),
+        ("::1", [], True),
+    ],
+)
+def test_only_listeners_in_the_way_count(held: str, wanted: list[str], in_the_way: bool) -> None:
+    with closing(listen(held)) as listener:
+        assert bool(rsyncd_host.check_port(port_of(listener), wanted, [], "x")) is in_the_way
+
+
+def fake_proc(top: Path, process: str, cgroup: str) -> Path:
+    """A /proc with one listener on port 873 (0x369) of all IPv4 addresses, whose socket belongs to PROCESS."""
+    (top / "net").mkdir()
+    (top / "net/tcp").write_text(
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        "   0: 00000000:0369 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n"
+        "   1: 00000000:0369 0100007F:1234 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n"
+    )
+    (top / process / "fd").mkdir(parents=True)
+    (top / process / "fd/3").symlink_to("socket:[4711]")
+    (top / process / "cgroup").write_text(cgroup)
+    (top / process / "comm").write_text("rsync\n")
+    return top
+
+
+HOLDERS = [
+    ("1", "0::/init.scope\n", {873: ["mirrornet-rsyncd.socket"]}, "mirrornet-rsyncd.socket"),
+    ("1", "0::/init.scope\n", {}, "systemd (process 1)"),
+    ("42", "0::/system.slice/rsync.service\n", {}, "rsync.service"),
+    ("42", "12:pids:/system.slice/system-x.slice/x@1.service/sub\n0::/\n", {}, "x@1.service"),
+    ("42", "0::/user.slice/session-1.scope\n", {}, "rsync (process 42)"),
+]
+
+
+@pytest.mark.parametrize(("process", "cgroup", "units", "holder"), HOLDERS)
+def test_the_holder_of_a_port_is_called_as_an_operator_would(
+    tmp_path: Path, process: str, cgroup: str, units: dict[int, list[str]], holder: str
+) -> None:
+    proc = fake_proc(tmp_path, process, cgroup)
+    assert rsyncd_host.listeners(873, proc, lambda: units) == [rsyncd_host.Listener(EVERYWHERE, 873, holder)]
+
+
+def test_properties_of_units_are_read() -> None:
+    text = "Id=a.socket\nActiveState=active\nListen=[::]:873 (Stream)\nListen=/run/x (Stream)\n\nId=b.socket\nActiveState=inactive\n"
+    assert rsyncd_host.read_properties(text) == [
+        {"Id": ["a.socket"], "ActiveState": ["active"], "Listen": ["[::]:873 (Stream)", "/run/x (Stream)"]},
+        {"Id": ["b.socket"], "ActiveState": ["inactive"]},
+    ]
+    assert rsyncd_host.read_properties("") == []
