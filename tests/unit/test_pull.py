@@ -221,8 +221,10 @@ def test_unreadable_files_bring_the_rest_and_delete_nothing(master: Master, mirr
         if os.geteuid() == 0:
             _serve_without_privileges(master)
         report = mirror.pull()
+        again = mirror.pull()
     finally:
         closed.chmod(0o755)
+    assert (again.outcome, again.kind) == ("failed", "incomplete"), "could not tell is not unchanged"
     assert (report.outcome, report.kind, report.exit_code) == ("failed", "incomplete", int(Exit.INCOMPLETE))
     assert (mirror.target / "fresh").exists()
     assert (mirror.target / "release-0" / "file-0.txt").exists()

@@ -66,11 +66,12 @@ class Installation:
 
     def argv(self, job: str) -> list[str]:
         """The command that cron runs."""
-        usual = default_places()
+        # A system job is run by an account of its own, for which root's places are not the usual ones.
+        usual = None if self.is_system else default_places()
         where = []
-        if self.places.config_dir != usual.config_dir:
+        if usual is None or self.places.config_dir != usual.config_dir:
             where += ["--config-dir", str(self.places.config_dir)]
-        if self.places.state_dir != usual.state_dir:
+        if usual is None or self.places.state_dir != usual.state_dir:
             where += ["--state-dir", str(self.places.state_dir)]
         return [str(self.command), *where, "pull", "--quiet", job]
 
@@ -87,8 +88,6 @@ def present(job: Job, how: Installation) -> Prepared:
     _check_host(job, how, prepared)
     entry = _schedule_entry(job, how, prepared)
     prepared.problems += conflicts(how.places, job)
-    if prepared.problems:
-        return prepared
     definition = how.places.definition(job.name)
     steps: list[Change | None] = [
         *_directory(definition.parent),
