@@ -25,16 +25,16 @@ help: ## Say what there is
 # == The embedded network
 .PHONY: demo demo-down demo-status demo-login
 demo: venv hosts ## Provision a master and two mirrors from nothing, and watch cron carry a change (DEMO_TREE=DIR)
-	@$(enter) DEMO_TREE="$(DEMO_TREE)" tests/demo/demo up
+	@$(enter) DEMO_TREE="$(DEMO_TREE)" python3 tests/demo/demo.py up
 
 demo-status: ## Show what each mirror of the demo holds
-	@$(enter) tests/demo/demo status
+	@$(enter) python3 tests/demo/demo.py status
 
 demo-login: ## Log in to a host of the demo (HOST=mirror1)
-	@$(enter) TERM="$(TERM)" tests/demo/demo login "$(HOST)"
+	@$(enter) TERM="$(TERM)" python3 tests/demo/demo.py login "$(HOST)"
 
 demo-down: ## Remove the demo's hosts and network
-	@$(enter) tests/demo/demo down
+	@$(enter) python3 tests/demo/demo.py down
 	@tests/hosts/leave || true
 
 # == Tests
@@ -101,7 +101,7 @@ clean: ## Remove what was made here, but for .venv and the images
 	rm -rf .build .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible tests/output
 
 distclean: clean ## Remove everything that was made, images included
-	@$(enter) tests/demo/demo down
+	@$(enter) python3 tests/demo/demo.py down
 	@tests/hosts/images --remove
 	@tests/hosts/leave
 	rm -rf .venv
