@@ -35,7 +35,7 @@ demo-login: ## Log in to a host of the demo (HOST=mirror1)
 
 demo-down: ## Remove the demo's hosts and network
 	@$(enter) python3 tests/demo/demo.py down
-	@tests/hosts/leave || true
+	@tests/hosts/leave 2>/dev/null || true
 
 # == Tests
 .PHONY: test check lint types unit sanity unit-hosts molecule bench
@@ -62,8 +62,8 @@ unit: venv
 sanity: venv ## Run ansible-test's sanity tests on a copy of the files that git knows
 	tests/tools/sanity
 
-unit-hosts: venv hosts ## Run the engine's unit tests on each Debian, with its own Python and rsync
-	$(enter) tests/tools/unit_hosts
+unit-hosts: packages ## Run the engine's unit tests on each Debian, with its own Python and rsync
+	@$(enter) tests/tools/unit_hosts
 
 molecule: venv hosts ## Run one scenario (SCENARIO=hosts DO=test|converge|verify|destroy)
 	@test -f "molecule/$(SCENARIO)/molecule.yml" || { echo "which scenario? make molecule SCENARIO=, one of: $(scenarios)" >&2; exit 2; }
