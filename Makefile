@@ -76,7 +76,7 @@ $(addprefix molecule-,$(scenarios)): molecule-%: venv hosts
 	    molecule $(DO) --scenario-name "$*"
 
 bench: venv hosts ## Measure: tasks and seconds a host of a first and a second site.yml run
-	@$(enter) tests/benchmark/bench
+	@$(enter) python3 tests/benchmark/bench.py
 
 # == Parts
 .PHONY: packages venv hosts build docs clean distclean
