@@ -239,6 +239,7 @@ def test_a_connection_may_write_to_writable_trees_alone() -> None:
     said = unit(render("mirrornet-rsyncd@.service.j2", rsync_master_modules=MODULES))
     assert said["ReadWritePaths"] == [r'-"/srv/in \"box\" 100%%"']
     assert said["ProtectSystem"] == ["strict"]
+    assert "RestrictSUIDSGID" not in said
     assert "ReadWritePaths" not in unit(render("mirrornet-rsyncd@.service.j2", rsync_master_modules=MODULES[:2]))
 
 
