@@ -198,7 +198,7 @@ def listeners(port: int, proc: Path = Path("/proc"), units: Callable[[], dict[in
             continue
         for line in lines:
             fields = line.split()
-            address, _, number = fields[1].partition(":")
+            address, number = fields[1].split(":")
             # 0A is LISTEN, see proc(5).
             if fields[3] == "0A" and int(number, 16) == port:
                 found.append(Listener(_decode(address), port, _holder(fields[9], port, proc, units or socket_units)))
