@@ -65,7 +65,7 @@ sanity: venv ## Run ansible-test's sanity tests on a copy of the files that git 
 unit-hosts: packages ## Run the engine's unit tests on each Debian, with its own Python and rsync
 	@$(enter) tests/tools/unit_hosts
 
-molecule: venv hosts ## Run one scenario (SCENARIO=hosts DO=test|converge|verify|destroy)
+molecule: venv hosts ## Run one scenario (SCENARIO=default DO=test|converge|verify|destroy)
 	@test -f "molecule/$(SCENARIO)/molecule.yml" || { echo "which scenario? make molecule SCENARIO=, one of: $(scenarios)" >&2; exit 2; }
 	@$(MAKE) "molecule-$(SCENARIO)"
 
