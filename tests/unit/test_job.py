@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Mirror
-from mirrornet import job
+from mirrornet import job, location
 from mirrornet.errors import Failure
 from mirrornet.places import Places
 
@@ -29,7 +29,8 @@ def test_the_least() -> None:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    checked = job.check({**GOOD, "exclude": ["*.iso"], "max_delete": 5, "user": "mirror"})
+    windows = [{"from": "08:00", "to": "18:00", "limit": 100}]
+    checked = job.check({**GOOD, "exclude": ["*.iso"], "max_delete": 5, "user": "mirror", "bandwidth_windows": windows})
     assert checked.job is not None
     places = Places(tmp_path, tmp_path)
     places.definitions.mkdir()
@@ -126,7 +127,7 @@ def test_all_problems_at_once() -> None:
     ],
 )
 def test_good_sources(source: str) -> None:
-    assert job.source_problem(source) is None
+    assert location.problem(source) is None
 
 
 def test_overlapping_targets(mirror: Mirror, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Callable
 from . import lock, package, rsync, schedule
 from .errors import Exit, Failure
 from .files import Owner, replace, sync_directory
-from .job import Job, conflicts, load, names
+from .job import Job, conflicts, load, lock_of, names
 from .places import IN_TREE, Places, default_places
 
 CRON_D = Path("/etc/cron.d")
@@ -106,11 +106,14 @@ def present(job: Job, how: Installation) -> Prepared:
 @contextlib.contextmanager
 def not_running(places: Places, name: str) -> Iterator[None]:
     """Keep runs of job ``name`` from starting for the length of the block. Raises Failure if one is at work."""
-    if not places.lock(name).exists():
+    path = places.lock(name)
+    with contextlib.suppress(Failure):
+        path = lock_of(places, load(places, name))
+    if not path.exists():
         yield
         return
     try:
-        with lock.exclusive(places.lock(name)):
+        with lock.exclusive(path):
             yield
     except lock.Busy:
         message = f"Job {name} is running: nothing was removed."

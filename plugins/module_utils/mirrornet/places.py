@@ -53,6 +53,18 @@ class Places:
         """What rsync wrote to its standard error in the last run; empty after a good one."""
         return self.state(job) / "errors"
 
+    def check_file(self, job: str) -> Path:
+        """The source's check file as it was when the tree was last complete."""
+        return self.state(job) / "check"
+
+    def held(self, job: str) -> Path:
+        """What the last hold was about, for whoever wants to approve it."""
+        return self.state(job) / "held.json"
+
+    def approval(self, job: str) -> Path:
+        """What an operator has agreed to, and until when."""
+        return self.state(job) / "approval.json"
+
 
 def default_places(uid: int | None = None, home: Path | None = None) -> Places:
     """The usual places of user ``uid`` (default: this process), whose home is ``home``; the system's places for root."""
