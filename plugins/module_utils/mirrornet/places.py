@@ -27,6 +27,10 @@ class Places:
     def definition(self, job: str) -> Path:
         return self.definitions / f"{job}.json"
 
+    def secret(self, job: str) -> Path:
+        """The password of a job that was given one."""
+        return self.config_dir / "secrets" / job
+
     def state(self, job: str) -> Path:
         return self.state_dir / job
 
