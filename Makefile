@@ -25,17 +25,17 @@ help: ## Say what there is
 # == The embedded network
 .PHONY: demo demo-down demo-status demo-login
 demo: venv hosts ## Provision a master and two mirrors from nothing, and watch cron carry a change (DEMO_TREE=DIR)
-	@$(enter) DEMO_TREE="$(DEMO_TREE)" tests/demo/demo up
+	@$(enter) DEMO_TREE="$(DEMO_TREE)" python3 tests/demo/demo.py up
 
 demo-status: ## Show what each mirror of the demo holds
-	@$(enter) tests/demo/demo status
+	@$(enter) python3 tests/demo/demo.py status
 
 demo-login: ## Log in to a host of the demo (HOST=mirror1)
-	@$(enter) TERM="$(TERM)" tests/demo/demo login "$(HOST)"
+	@$(enter) TERM="$(TERM)" python3 tests/demo/demo.py login "$(HOST)"
 
 demo-down: ## Remove the demo's hosts and network
-	@$(enter) tests/demo/demo down
-	@tests/hosts/leave || true
+	@$(enter) python3 tests/demo/demo.py down
+	@tests/hosts/leave 2>/dev/null || true
 
 # == Tests
 .PHONY: test check lint types unit sanity unit-hosts molecule bench
@@ -62,8 +62,8 @@ unit: venv
 sanity: venv ## Run ansible-test's sanity tests on a copy of the files that git knows
 	tests/tools/sanity
 
-unit-hosts: venv hosts ## Run the engine's unit tests on each Debian, with its own Python and rsync
-	$(enter) tests/tools/unit_hosts
+unit-hosts: packages ## Run the engine's unit tests on each Debian, with its own Python and rsync
+	@$(enter) tests/tools/unit_hosts
 
 molecule: venv hosts ## Run one scenario (SCENARIO=hosts DO=test|converge|verify|destroy)
 	@test -f "molecule/$(SCENARIO)/molecule.yml" || { echo "which scenario? make molecule SCENARIO=, one of: $(scenarios)" >&2; exit 2; }
@@ -76,7 +76,7 @@ $(addprefix molecule-,$(scenarios)): molecule-%: venv hosts
 	    molecule $(DO) --scenario-name "$*"
 
 bench: venv hosts ## Measure: tasks and seconds a host of a first and a second site.yml run
-	@$(enter) tests/benchmark/bench
+	@$(enter) python3 tests/benchmark/bench.py
 
 # == Parts
 .PHONY: packages venv hosts build docs clean distclean
@@ -101,7 +101,7 @@ clean: ## Remove what was made here, but for .venv and the images
 	rm -rf .build .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible tests/output
 
 distclean: clean ## Remove everything that was made, images included
-	@$(enter) tests/demo/demo down
+	@$(enter) python3 tests/demo/demo.py down
 	@tests/hosts/images --remove
 	@tests/hosts/leave
 	rm -rf .venv

@@ -90,7 +90,7 @@ DEFINITION = {item.name for item in dataclasses.fields(engine.Job)}
 
 
 def mirror_jobs(
-    jobs: Iterable[Mapping[str, Any]],
+    jobs: Iterable[Any],
     defaults: Mapping[str, Any] | None = None,
     hostvars: Mapping[str, Any] | None = None,
     masters: Iterable[str] = (),
@@ -98,11 +98,17 @@ def mirror_jobs(
 ) -> dict[str, Any]:
     """The completed ``jobs``, and everything that is wrong with them."""
     upstream = {master: (hostvars or {})[master] for master in masters if master != host}
-    completed = [complete(entry, defaults or {}, upstream) for entry in jobs]
-    problems = []
-    for number, entry in enumerate(completed, 1):
+    completed, problems = [], []
+    for number, given in enumerate(jobs, 1):
+        if not isinstance(given, Mapping):
+            problems.append(
+                f"entry {number} of the jobs: {str(given)!r} must be a mapping with the options of a job, such as name and target."
+            )
+            continue
+        entry = complete(given, defaults or {}, upstream)
         called = f"job {str(entry['name'])!r}" if entry.get("name") else f"entry {number} of the jobs"
         problems += [f"{called}: {problem}" for problem in own_problems(entry, upstream)]
+        completed.append(entry)
     return {"jobs": completed, "problems": problems + common_problems(completed)}
 
 
@@ -150,7 +156,10 @@ def schedule_problems(entry: Mapping[str, Any]) -> list[str]:
 def common_problems(jobs: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is wrong between jobs: names that come twice, targets that lie in one another."""
     names = [str(entry["name"]) for entry in jobs if entry.get("name")]
-    problems = [f"job {name!r}: is listed {names.count(name)} times; give each job one entry." for name in sorted({n for n in names if names.count(n) > 1})]
+    problems = [
+        f"job {name!r}: is listed {names.count(name)} times; give each job one entry."
+        for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     targets = [
         (str(entry["name"]), posixpath.normpath(entry["target"]))
         for entry in jobs

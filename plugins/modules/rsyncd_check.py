@@ -178,6 +178,7 @@ def main():
         for said in rsyncd_host.ask_rsync(rsync, params["candidate"]):
             problems.append(rsyncd.Problem("rsyncd.conf", "", "rsync says: " + said, remedy))
 
+    problems = rsyncd.in_order(problems)
     for warning in rsyncd.advise(params["modules"]):
         module.warn(warning)
     result = {

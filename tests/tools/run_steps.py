@@ -1,4 +1,4 @@
-# Copyright: (c) 2025, The mirrornet.rsync authors
+# Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run several targets of the Makefile side by side, and say at the end which passed.
@@ -46,7 +46,12 @@ def run(step: str) -> Result:
         environment.pop(name, None)
     with (LOGS / f"{step}.log").open("wb") as log:
         code = subprocess.run(
-            ["make", "--no-print-directory", step], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
+            ["make", "--no-print-directory", step],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
         ).returncode
     result = Result(step, code, time.monotonic() - start)
     print(result, flush=True)

@@ -81,6 +81,12 @@ def test_prepared_is_what_changes_and_second_time_nothing(base: Path) -> None:
     assert os.access(base / "bin" / "mirrornet", os.X_OK)
 
 
+def test_the_entry_of_a_system_job_says_where_since_its_account_has_other_usual_places(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    usual = Installation(places=install.default_places(), command=Path("/usr/local/bin/mirrornet"), python=sys.executable)
+    assert usual.argv("sage")[1:5] == ["--config-dir", "/etc/mirrornet", "--state-dir", "/var/lib/mirrornet"]
+
+
 def test_only_what_differs_changes(base: Path) -> None:
     put(base)
     assert put(base, max_delete=5) == ["etc/mirrornet/jobs/sage.json"]

@@ -290,6 +290,15 @@ def test_everything_is_reported_at_once() -> None:
     ]
 
 
+def test_problems_come_in_the_order_of_the_list() -> None:
+    def at(where: str) -> rsyncd.Problem:
+        return rsyncd.Problem(where, "", "wrong", "Mend it")
+
+    given = [at("module 'b' (item 10)"), at("rsync_master_port"), at("module '(item 99)' (item 2)"), at("rsyncd.conf")]
+    ordered = [problem.where for problem in rsyncd.in_order(given)]
+    assert ordered == ["rsync_master_port", "rsyncd.conf", "module '(item 99)' (item 2)", "module 'b' (item 10)"]
+
+
 def test_a_message_reads_as_sentences() -> None:
     assert str(rsyncd.Problem("module 'a' (item 1)", "path", "it is empty", "Give a value")) == (
         "module 'a' (item 1): path: it is empty. Give a value."

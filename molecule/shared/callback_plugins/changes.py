@@ -1,4 +1,4 @@
-# Copyright: (c) 2025, The mirrornet.rsync authors
+# Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Record which tasks of a scenario's converge playbook changed something, in check mode and in the first real run."""

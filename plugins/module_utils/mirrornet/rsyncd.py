@@ -27,6 +27,7 @@ _MODULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
 #: Temporary files and the kernel's own: a confined service doesn't even see the host's.
 _NO_PLACES = ("/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/", "/run/")
+_PLACE = re.compile(r"\(item (\d+)\)$")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 #: The facilities that rsyncd.conf(5) lists under "syslog facility".
@@ -62,6 +63,16 @@ class Option:
     least: int = 0
     most: int = 2**31 - 1
     choices: tuple[str, ...] = ()
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems as an operator works through them: variables first, then modules by their place in the list."""
+
+    def place(problem: Problem) -> int:
+        found = _PLACE.search(problem.where)
+        return int(found.group(1)) if found else 0
+
+    return sorted(problems, key=place)
 
 
 #: Everything a module may say. The parameter in rsyncd.conf is the option's name with spaces for underscores.

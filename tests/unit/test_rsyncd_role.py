@@ -1,0 +1,267 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role rsync_master and the engine speak of the same options, and what the role renders is what rsync and systemd read."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+from ansible.plugins.filter.core import FilterModule
+from mirrornet import rsyncd, rsyncd_host
+
+ROLE = Path(__file__).parents[2] / "roles" / "rsync_master"
+PREFIX = "rsync_master_"
+
+
+def load(path: str) -> Any:
+    return yaml.safe_load((ROLE / path).read_text(encoding="utf-8"))
+
+
+SPECIFICATION = load("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+DEFAULTS = load("defaults/main.yml")
+INTERNAL = load("vars/main.yml")
+PLATFORMS = INTERNAL["__rsync_master_platforms"]
+
+
+def render(template: str, platform: str = "Debian", **variables: Any) -> str:
+    """A template of the role as Ansible would render it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROLE / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  # neither file is HTML
+    )
+    # Those of Ansible's own filters that work outside of a play.
+    ours = FilterModule().filters()
+    environment.filters.update({name: ours[name] for name in ("comment", "combine", "flatten")})
+    environment.filters["ansible.builtin.regex_replace"] = ours["regex_replace"]
+    internal = {name: value for name, value in INTERNAL.items() if "{{" not in str(value)}
+    return environment.get_template(template).render(
+        {
+            **{name: value for name, value in DEFAULTS.items() if "{{" not in str(value)},
+            **internal,
+            "__rsync_master_platform": PLATFORMS[platform],
+            "__rsync_master_gid": PLATFORMS[platform]["gid"],
+            "ansible_managed": "Ansible managed",
+            **variables,
+        }
+    )
+
+
+# One truth.
+
+
+def test_modules_have_the_options_that_are_documented() -> None:
+    documented = SPECIFICATION["rsync_master_modules"]["options"]
+    assert set(documented) == {option.name for option in rsyncd.MODULE_OPTIONS}
+    assert set(INTERNAL["__rsync_master_module_options"]) == set(documented) - {"name"}
+
+
+def test_all_other_variables_are_checked_too() -> None:
+    checked = {PREFIX + option.name for option in rsyncd.GLOBAL_OPTIONS}
+    assert checked == set(SPECIFICATION) - {"rsync_master_modules", "rsync_master_frontend"}
+    assert {PREFIX + name for name in INTERNAL["__rsync_master_options"]} == checked
+
+
+KINDS_OF_TYPES = {
+    "bool": {"flag"},
+    "int": {"count"},
+    "path": {"tree", "file"},
+    "str": {"text", "account", "module_name", "host_name", "choice"},
+    "list": {"words", "patterns", "addresses", "own_addresses"},
+}
+
+
+def test_documented_types_are_those_that_are_checked() -> None:
+    documented = {PREFIX + option.name: SPECIFICATION[PREFIX + option.name] for option in rsyncd.GLOBAL_OPTIONS}
+    kinds = {PREFIX + option.name: option.kind for option in rsyncd.GLOBAL_OPTIONS}
+    kinds.update({option.name: option.kind for option in rsyncd.MODULE_OPTIONS})
+    for name, option in {**documented, **SPECIFICATION["rsync_master_modules"]["options"]}.items():
+        assert kinds[name] in KINDS_OF_TYPES[option["type"]], name
+
+
+def test_defaults_are_those_that_are_documented() -> None:
+    for name, option in SPECIFICATION.items():
+        if "default" in option:
+            assert DEFAULTS[name] == option["default"], name
+    computed = {name for name, option in SPECIFICATION.items() if "default" not in option}
+    assert computed == {"rsync_master_public_name", "rsync_master_gid"}
+    assert set(DEFAULTS) <= set(SPECIFICATION)
+
+
+def test_defaults_pass_the_check() -> None:
+    given = {name[len(PREFIX) :]: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
+    for other in ("modules", "frontend"):
+        del given[other]
+    assert rsyncd.check_globals(given) == []
+
+
+def test_each_frontend_has_its_tasks() -> None:
+    files = {path.name for path in (ROLE / "tasks").glob("frontend_*.yml")}
+    assert files == {f"frontend_{choice}.yml" for choice in SPECIFICATION["rsync_master_frontend"]["choices"]}
+
+
+# What is rendered.
+
+MODULES: list[Any] = [
+    {"name": "archive", "path": "/srv/archive", "comment": "The archive (100 %)", "exclude": ["*.secret"], "list": False},
+    {"name": "few", "path": "/srv/few", "max_connections": 3, "hosts_allow": ["192.0.2.0/24", "2001:db8::1"], "uid": 65534},
+    {"name": "in", "path": '/srv/in "box" 100%', "read_only": False, "write_only": True, "hosts_allow": ["*"], "timeout": 60},
+]
+
+
+def parameters(text: str) -> dict[str, dict[str, str]]:
+    """An rsyncd.conf as rsync reads it: parameters by section; those before the first section under an empty name."""
+    sections: dict[str, dict[str, str]] = {"": {}}
+    current = sections[""]
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            current = sections[line[1:-1]] = {}
+        elif line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            assert name.strip() not in current, line
+            current[name.strip()] = value.strip()
+    return sections
+
+
+def test_modules_say_what_was_asked_for() -> None:
+    sections = parameters(render("rsyncd.conf.j2", rsync_master_modules=MODULES))
+    assert list(sections) == ["", "archive", "few", "in"]
+    assert sections["archive"] == {
+        "path": "/srv/archive",
+        "comment": "The archive (100 %)",
+        "list": "no",
+        "exclude": ".~tmp~/ *.secret",
+    }
+    assert sections["few"] == {
+        "path": "/srv/few",
+        "uid": "65534",
+        "hosts allow": "192.0.2.0/24 2001:db8::1",
+        "max connections": "3",
+        "lock file": "/run/mirrornet-rsyncd/few.lock",
+        "exclude": ".~tmp~/",
+    }
+    assert sections["in"] == {
+        "path": '/srv/in "box" 100%',
+        "read only": "no",
+        "write only": "yes",
+        "hosts allow": "*",
+        "timeout": "60",
+        "exclude": ".~tmp~/",
+    }
+
+
+@pytest.mark.parametrize(("platform", "group"), [("Debian", "nogroup"), ("RedHat", "nobody")])
+def test_doors_are_closed_by_default(platform: str, group: str) -> None:
+    said = parameters(render("rsyncd.conf.j2", platform))[""]
+    assert said == {
+        "use chroot": "yes",
+        "read only": "yes",
+        "uid": "nobody",
+        "gid": group,
+        "refuse options": "checksum",
+        "reverse lookup": "no",
+        "forward lookup": "no",
+        "socket options": "TCP_NODELAY",
+        "timeout": "600",
+        "dont compress": "*",
+        "syslog facility": "daemon",
+        "transfer logging": "yes",
+    }
+
+
+def test_lists_can_be_empty() -> None:
+    text = render(
+        "rsyncd.conf.j2",
+        rsync_master_modules=MODULES[1:2],
+        rsync_master_exclude=[],
+        rsync_master_refuse_options=[],
+        rsync_master_dont_compress=[],
+    )
+    sections = parameters(text)
+    assert not {"refuse options", "dont compress"} & set(sections[""])
+    assert "exclude" not in sections["few"]
+
+
+def test_an_own_lock_file_is_kept() -> None:
+    modules = [{"name": "a", "path": "/srv/a", "max_connections": 1, "lock_file": "/run/lock/a"}]
+    assert parameters(render("rsyncd.conf.j2", rsync_master_modules=modules))["a"]["lock file"] == "/run/lock/a"
+
+
+def test_every_option_renders_to_a_parameter_that_rsync_knows() -> None:
+    values: dict[str, Any] = {"flag": True, "count": 1, "tree": "/srv/a", "file": "/run/a", "text": "words", "account": "nobody"}
+    values.update({"addresses": ["192.0.2.1"], "patterns": ["*.tmp"], "words": ["delete"], "module_name": "a"})
+    module = {option.name: values[option.kind] for option in rsyncd.MODULE_OPTIONS}
+    text = render("rsyncd.conf.j2", rsync_master_modules=[module])
+    assert len(parameters(text)["a"]) == len(rsyncd.MODULE_OPTIONS) - 1
+    assert rsyncd_host.ask_rsync(shutil.which("rsync") or "rsync", text) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [["text"], [None], [{"path": "/srv/a"}], [{"name": "a", "exclude": 7, "read_only": {}, "hosts_allow": None}], "text"]
+)
+def test_wrong_modules_do_not_keep_the_check_from_its_better_message(wrong: Any) -> None:
+    assert render("rsyncd.conf.j2", rsync_master_modules=wrong)
+
+
+def unit(text: str) -> dict[str, list[str]]:
+    """The settings of a unit file, each with its values."""
+    settings: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            settings.setdefault(name, []).append(value)
+    return settings
+
+
+def test_the_socket_listens_everywhere_by_default() -> None:
+    said = unit(render("mirrornet-rsyncd.socket.j2"))
+    assert said["ListenStream"] == ["873"]
+    assert said["BindIPv6Only"] == ["both"]
+    assert (said["MaxConnections"], said["MaxConnectionsPerSource"]) == (["200"], ["20"])
+
+
+def test_the_socket_listens_on_given_addresses() -> None:
+    said = unit(render("mirrornet-rsyncd.socket.j2", rsync_master_addresses=["192.0.2.1", "2001:db8::1"], rsync_master_port=8730))
+    assert said["ListenStream"] == ["192.0.2.1:8730", "[2001:db8::1]:8730"]
+    assert said["BindIPv6Only"] == ["ipv6-only"]
+
+
+def test_a_connection_may_write_to_writable_trees_alone() -> None:
+    said = unit(render("mirrornet-rsyncd@.service.j2", rsync_master_modules=MODULES))
+    assert said["ReadWritePaths"] == [r'-"/srv/in \"box\" 100%%"']
+    assert said["ProtectSystem"] == ["strict"]
+    assert "RestrictSUIDSGID" not in said
+    assert "ReadWritePaths" not in unit(render("mirrornet-rsyncd@.service.j2", rsync_master_modules=MODULES[:2]))
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_systemd_reads_the_units(tmp_path: Path, platform: str) -> None:
+    for template in ("mirrornet-rsyncd.socket", "mirrornet-rsyncd@.service"):
+        text = render(template + ".j2", platform, rsync_master_modules=MODULES, rsync_master_addresses=["::1"])
+        # Manual pages are not installed everywhere, and systemd looks for them.
+        (tmp_path / template).write_text("".join(line for line in text.splitlines(True) if not line.startswith("Documentation")))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / "mirrornet-rsyncd.socket")],
+        env={"PATH": "/usr/bin:/bin", "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert [line for line in done.stdout.splitlines() if "mirrornet" in line] == []
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_every_platform_says_all_that_the_role_asks(platform: str) -> None:
+    assert set(PLATFORMS[platform]) == set(PLATFORMS["Debian"])
+    assert all(name.endswith((".service", ".socket")) for name in PLATFORMS[platform]["foreign_units"])
