@@ -62,6 +62,9 @@ _value:
       description: The entries in their order, with C(state), defaults and sources filled in.
       type: list
       elements: dict
+    passwords:
+      description: The C(password) of each job that has one, by its name. Taken out of RV(_value.jobs), so that loops don't show it.
+      type: dict
     problems:
       description: One sentence for each problem, with the job and the remedy; empty when all is well.
       type: list
@@ -79,14 +82,11 @@ from ansible_collections.mirrornet.rsync.plugins.filter.unknown_names import hin
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import job as engine
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import schedule
 
-#: The options of mirror_job that belong to one job. Its other options (directories, programs) belong to the host.
-OPTIONS = frozenset(
-    "name state sources target schedule offset user mailto exclude max_delete max_delete_percent time_limit io_timeout connect_timeout "
-    "bandwidth_limit run remove_tree".split()
-)
 CHOICES = {"state": ("present", "absent"), "run": ("never", "wait"), "remove_tree": (True, False)}
 #: What the engine keeps in a definition.
 DEFINITION = {item.name for item in dataclasses.fields(engine.Job)}
+#: The options of mirror_job that belong to one job. Its other options (directories, programs) belong to the host.
+OPTIONS = frozenset(DEFINITION | {"state", "schedule", "offset", "mailto", "password", "run", "remove_tree"})
 
 
 def mirror_jobs(
@@ -109,7 +109,9 @@ def mirror_jobs(
         called = f"job {str(entry['name'])!r}" if entry.get("name") else f"entry {number} of the jobs"
         problems += [f"{called}: {problem}" for problem in own_problems(entry, upstream)]
         completed.append(entry)
-    return {"jobs": completed, "problems": problems + common_problems(completed)}
+    problems += common_problems(completed)
+    passwords = {entry["name"]: entry.pop("password") for entry in completed if "name" in entry and "password" in entry}
+    return {"jobs": completed, "problems": problems, "passwords": passwords}
 
 
 def complete(entry: Mapping[str, Any], defaults: Mapping[str, Any], upstream: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

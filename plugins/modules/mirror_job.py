@@ -35,7 +35,8 @@ options:
     default: present
   sources:
     description:
-      - rsync URLs of the tree, as C(rsync://HOST[:PORT]/MODULE/) or C(HOST::MODULE/). The first one that can be used serves the run.
+      - URLs of the tree, as C(rsync://HOST[:PORT]/MODULE/) or C(HOST::MODULE/), with TLS as C(rsyncs://HOST[:PORT]/MODULE/), or by SSH as
+        C(ssh://USER@HOST[:PORT]/PATH/). The first one that can be used serves the run.
       - Required with O(state=present).
     type: list
     elements: str
@@ -102,6 +103,144 @@ options:
       - Limit for the transfer in KiB per second; V(0) is none.
     type: int
     default: 0
+  seed_sources:
+    description:
+      - rsync URLs for the very first copy, and for C(mirrornet pull --reseed), so that the sources are spared. Nothing is deleted by what they have,
+        and the run goes on with O(sources) afterwards.
+    type: list
+    elements: str
+  source_order:
+    description:
+      - V(given) tries the sources as they are listed, V(fastest) by the time that a connection to each takes.
+    type: str
+    choices: [given, fastest]
+    default: given
+  retries:
+    description:
+      - How often a run starts over after failures that usually pass, as no connection, a lost one, or a full server.
+    type: int
+    default: 2
+  retry_pause:
+    description:
+      - Seconds before the first of these. Each next pause is twice as long, and all are up to half as long or as short at random.
+    type: int
+    default: 30
+  check_file:
+    description:
+      - Path in the tree of a small file that changes with every release. If the source has the one that the tree was completed with, the run ends there.
+    type: str
+  full_check:
+    description:
+      - Seconds after which a run compares everything although O(check_file) is the same.
+    type: int
+    default: 604800
+  stale_after:
+    description:
+      - Seconds. A source whose O(check_file) is older is passed over; V(0) never does that.
+    type: int
+    default: 0
+  password:
+    description:
+      - Password for sources that want a login, whose URLs then name the user. It goes into a file that only the account can read.
+    type: str
+  password_file:
+    description:
+      - File on the host that holds the password, instead of O(password). Readable by the account alone.
+    type: path
+  ssh_key:
+    description:
+      - File with the private key for C(ssh://) sources.
+    type: path
+  ssh_known_hosts:
+    description:
+      - File with the host keys that are accepted for C(ssh://) sources, none but those. Required with them.
+    type: path
+  tls_ca:
+    description:
+      - File with the certificates that are trusted for C(rsyncs://) sources, instead of the system's.
+    type: path
+  address_family:
+    description:
+      - Which addresses of the sources are used.
+    type: str
+    choices: [any, ipv4, ipv6]
+    default: any
+  bandwidth_windows:
+    description:
+      - Limits for times of the day, instead of O(bandwidth_limit). A running transfer goes on with the next limit when its time comes.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      from:
+        description: Local time at which it begins, as HH:MM.
+        type: str
+        required: true
+      to:
+        description: Local time at which it ends; earlier than O(bandwidth_windows[].from) crosses midnight.
+        type: str
+        required: true
+      limit:
+        description: KiB per second; V(0) is none.
+        type: int
+        required: true
+  nice:
+    description:
+      - Priority of rsync as in nice(1), from V(0) to V(19).
+    type: int
+    default: 0
+  idle_io:
+    description:
+      - Uses the disk only when nobody else wants it, with ionice(1).
+    type: bool
+    default: false
+  filters:
+    description:
+      - rsync filter rules, of the kinds C(- + H S P R), that come before O(exclude).
+    type: list
+    elements: str
+    default: []
+  rsync_options:
+    description:
+      - Further long options of rsync, of those that can't harm a run. An option that isn't allowed is refused with the list of those that are.
+    type: list
+    elements: str
+    default: []
+  index:
+    description:
+      - rsync patterns of the files that say what is in the tree. They come after everything else, before the deletions.
+    type: list
+    elements: str
+    default: []
+  index_preset:
+    description:
+      - Patterns that suit a kind of tree, besides O(index).
+    type: str
+    choices: [none, apt, rpm, release]
+    default: none
+  switch:
+    description:
+      - Changes the tree all at once. The target then holds C(releases), whose equal files are hard links, and the link C(current), which is
+        what is to be served. The former release stays for C(mirrornet rollback).
+    type: bool
+    default: false
+  mount:
+    description:
+      - Directory that must be a mount point before anything is done; it holds the target.
+    type: path
+  reserve:
+    description:
+      - MiB that a run leaves free on the target's disk.
+    type: int
+    default: 0
+  lock_file:
+    description:
+      - Path of the lock, instead of the one in the state directory, to exclude other programs that use flock(1).
+    type: path
+  busy_alarm:
+    description:
+      - Seconds of one run after which others that find it at work raise an alarm, by default as O(time_limit).
+    type: int
   run:
     description:
       - V(wait) runs the installed job once, after installing it, and waits for the end of the run; a run that fails or is held fails the task.
@@ -212,6 +351,7 @@ report:
   sample: {"job": "sage", "outcome": "updated", "source": "rsync://master.example.org/sage/", "files": 12, "size": 73400320, "deletions": 2}
 """
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -225,19 +365,7 @@ from ..module_utils.mirrornet.job import NAME, Job, check
 from ..module_utils.mirrornet.places import Places, default_places
 
 #: Options that are the job's definition, under the same names.
-_DEFINITION = (
-    "name",
-    "sources",
-    "target",
-    "user",
-    "exclude",
-    "max_delete",
-    "max_delete_percent",
-    "time_limit",
-    "io_timeout",
-    "connect_timeout",
-    "bandwidth_limit",
-)
+_DEFINITION = tuple(field.name for field in dataclasses.fields(Job))
 
 
 def main() -> None:
@@ -258,6 +386,40 @@ def main() -> None:
             "io_timeout": {"type": "int", "default": 300},
             "connect_timeout": {"type": "int", "default": 30},
             "bandwidth_limit": {"type": "int", "default": 0},
+            "seed_sources": {"type": "list", "elements": "str"},
+            "source_order": {"type": "str", "choices": ["given", "fastest"], "default": "given"},
+            "retries": {"type": "int", "default": 2},
+            "retry_pause": {"type": "int", "default": 30},
+            "check_file": {"type": "str"},
+            "full_check": {"type": "int", "default": 604800},
+            "stale_after": {"type": "int", "default": 0},
+            "password": {"type": "str", "no_log": True},
+            "password_file": {"type": "path", "no_log": False},
+            "ssh_key": {"type": "path"},
+            "ssh_known_hosts": {"type": "path"},
+            "tls_ca": {"type": "path"},
+            "address_family": {"type": "str", "choices": ["any", "ipv4", "ipv6"], "default": "any"},
+            "bandwidth_windows": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "from": {"type": "str", "required": True},
+                    "to": {"type": "str", "required": True},
+                    "limit": {"type": "int", "required": True},
+                },
+            },
+            "nice": {"type": "int", "default": 0},
+            "idle_io": {"type": "bool", "default": False},
+            "filters": {"type": "list", "elements": "str", "default": []},
+            "rsync_options": {"type": "list", "elements": "str", "default": []},
+            "index": {"type": "list", "elements": "str", "default": []},
+            "index_preset": {"type": "str", "choices": ["none", "apt", "rpm", "release"], "default": "none"},
+            "switch": {"type": "bool", "default": False},
+            "mount": {"type": "path"},
+            "reserve": {"type": "int", "default": 0},
+            "lock_file": {"type": "path"},
+            "busy_alarm": {"type": "int"},
             "run": {"type": "str", "choices": ["never", "wait"], "default": "never"},
             "remove_tree": {"type": "bool", "default": False},
             "config_dir": {"type": "path"},
@@ -266,6 +428,7 @@ def main() -> None:
             "python": {"type": "path", "default": "/usr/bin/python3"},
         },
         required_if=[("state", "present", ("sources", "target"))],
+        mutually_exclusive=[("password", "password_file")],
         supports_check_mode=True,
     )
     os.umask(0o022)
@@ -286,7 +449,10 @@ def main() -> None:
 
 def _present(module: AnsibleModule, result: dict[str, Any]) -> None:
     how = _how(module)
-    checked = check({key: module.params[key] for key in _DEFINITION})
+    definition = {key: module.params[key] for key in _DEFINITION if module.params[key] is not None}
+    if how.password is not None:
+        definition["password_file"] = str(how.places.secret(module.params["name"]))
+    checked = check(definition)
     if checked.job is None:
         _refuse(module, checked.problems)
     prepared = install.present(checked.job, how)
@@ -322,6 +488,7 @@ def _how(module: AnsibleModule) -> install.Installation:
         when=params["schedule"],
         offset=_offset(module),
         mailto=params["mailto"],
+        password=params["password"],
     )
 
 
@@ -379,7 +546,13 @@ def _dry_run(module: AnsibleModule, result: dict[str, Any], job: Job, *, ready: 
         return
     outcome = "held" if held else "unchanged" if plan.is_empty else "updated"
     result.update(outcome=outcome, changed=result["changed"] or outcome == "updated")
-    result["report"] = {"job": job.name, "outcome": outcome, "source": plan.source, "items": items, "message": str(held) if held else ""}
+    result["report"] = {
+        "job": job.name,
+        "outcome": outcome,
+        "source": plan.source,
+        "items": items,
+        "message": str(held.failure()) if held else "",
+    }
     result["report"].update(files=plan.tally.files, size=plan.tally.size, deletions=plan.tally.deletions)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -85,7 +86,8 @@ class Master:
         }
         config = self.base / "rsyncd.conf"
         config.write_text(
-            f"use chroot = no\nport = {self.port}\naddress = 127.0.0.1\n" + "".join(f"[{name}]\n{body}\n" for name, body in modules.items())
+            f"use chroot = no\ntransfer logging = yes\nport = {self.port}\naddress = 127.0.0.1\n"
+            + "".join(f"[{name}]\n{body}\n" for name, body in modules.items())
         )
         self.process = subprocess.Popen(["rsync", "--daemon", "--no-detach", f"--config={config}", f"--log-file={self.base}/log"])
         wait_until(self._answers, "the daemon")
@@ -100,6 +102,12 @@ class Master:
             self.process.terminate()
             self.process.wait()
             self.process = None
+
+    def fill_again(self) -> None:
+        """The same release, after something was lost."""
+        shutil.rmtree(self.tree)
+        self.tree.mkdir()
+        self.fill()
 
     def fill(self, files: int = 8) -> None:
         """A small release."""
@@ -128,7 +136,7 @@ class Mirror:
 
     def define(self, **options: Any) -> Job:
         """Install the definition of job ``tree``, with ``options`` in place of the usual ones."""
-        definition = {"name": "tree", "sources": [self.master.url()], "target": str(self.target), **options}
+        definition = {"name": "tree", "sources": [self.master.url()], "target": str(self.target), "retries": 0, **options}
         checked = jobs.check(definition)
         assert checked.job is not None, checked.problems
         path = self.places.definition(checked.job.name)

@@ -90,6 +90,7 @@ def test_jobs_get_state_defaults_and_sources() -> None:
             {"name": "data", "state": "present", "target": "/srv/data", "schedule": "@daily", "sources": ["rsync://elsewhere/data/"]},
             {"name": "gone", "state": "absent", "schedule": "0 * * * *"},
         ],
+        "passwords": {},
         "problems": [],
     }
 
@@ -171,3 +172,11 @@ def test_unknown_names_come_sorted_with_the_nearest_known_one() -> None:
 def test_the_options_of_a_job_are_those_of_the_module() -> None:
     options = set(yaml.safe_load(plugin("modules.mirror_job").DOCUMENTATION)["options"])
     assert options - {"config_dir", "state_dir", "command", "python"} == plugin("filter.mirror_jobs").OPTIONS
+
+
+def test_passwords_are_kept_apart_from_what_a_loop_shows() -> None:
+    entry = {"name": "docs", "target": "/srv/docs", "sources": ["rsync://joe@h/docs/"], "password": "sesame"}
+    answer = plugin("filter.mirror_jobs").mirror_jobs([entry])
+    assert answer["passwords"] == {"docs": "sesame"}
+    assert "sesame" not in str(answer["jobs"])
+    assert answer["problems"] == []

@@ -196,3 +196,36 @@ def test_what_an_earlier_task_may_bring_is_only_missing(base: Path, monkeypatch:
 def test_rare_schedule_is_warned_of(base: Path) -> None:
     assert any("less than twice a day" in line for line in install.present(a_job(base), how(base, when="0 4 * * *")).warnings)
     assert not any("less than twice a day" in line for line in install.present(a_job(base), how(base)).warnings)
+
+
+def test_password_goes_into_a_file_of_its_own(base: Path) -> None:
+    places = how(base).places
+    job_with = a_job(base, password_file=str(places.secret("sage")))
+    prepared = install.present(job_with, how(base, password="sesame"))
+    assert "sesame" not in "".join(change.before + change.after for change in prepared.changes)
+    for change in prepared.changes:
+        change.apply()
+    secret = places.secret("sage")
+    assert secret.read_text() == "sesame\n"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert "sesame" not in places.definition("sage").read_text()
+    assert install.present(job_with, how(base, password="sesame")).changes == []
+    changed = install.present(job_with, how(base, password="another")).changes
+    assert [change.path for change in changed] == [str(secret)]
+    for change in install.absent("sage", how(base), remove_tree=False).changes:
+        change.apply()
+    assert not secret.exists()
+
+
+def test_password_that_is_no_longer_given_is_removed(base: Path) -> None:
+    places = how(base).places
+    for change in install.present(a_job(base, password_file=str(places.secret("sage"))), how(base, password="sesame")).changes:
+        change.apply()
+    for change in install.present(a_job(base), how(base)).changes:
+        change.apply()
+    assert not places.secret("sage").exists()
+
+
+@pytest.mark.parametrize("password", ["", "a\nb"])
+def test_odd_passwords_are_refused(base: Path, password: str) -> None:
+    assert "password: must be a text" in install.present(a_job(base), how(base, password=password)).problems[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Mirror
-from mirrornet import job
+from mirrornet import job, location
 from mirrornet.errors import Failure
 from mirrornet.places import Places
 
@@ -29,7 +29,8 @@ def test_the_least() -> None:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    checked = job.check({**GOOD, "exclude": ["*.iso"], "max_delete": 5, "user": "mirror"})
+    windows = [{"from": "08:00", "to": "18:00", "limit": 100}]
+    checked = job.check({**GOOD, "exclude": ["*.iso"], "max_delete": 5, "user": "mirror", "bandwidth_windows": windows})
     assert checked.job is not None
     places = Places(tmp_path, tmp_path)
     places.definitions.mkdir()
@@ -85,6 +86,40 @@ def test_round_trip(tmp_path: Path) -> None:
         ("connect_timeout", 1.5, "whole number"),
         ("bandwidth_limit", -1, "0 or more (KiB/s)"),
         ("format", 2, "upgrade mirrornet"),
+        ("seed_sources", ["x"], "not an rsync URL"),
+        ("sources", ["ssh://h/"], "names no directory"),
+        ("sources", ["ssh://h/a b/"], "a shell would not take literally"),
+        ("sources", ["ssh://h/$(id)/"], "a shell would not take literally"),
+        ("source_order", "random", "one of given, fastest"),
+        ("retries", 21, "from 0 to 20"),
+        ("check_file", "/etc/passwd", "relative"),
+        ("stale_after", 60, "needs check_file"),
+        ("password_file", "secret", "absolute path"),
+        ("ssh_key", "/home/me/my key", "without spaces"),
+        ("address_family", "ipv5", "one of any, ipv4, ipv6"),
+        ("bandwidth_windows", [{"from": "8:00", "to": "18:00", "limit": 1}], "write HH:MM"),
+        ("bandwidth_windows", [{"from": "08:00", "to": "24:00", "limit": 1}], "write HH:MM"),
+        ("bandwidth_windows", [{"from": "08:00", "to": "08:00", "limit": 1}], "are the same"),
+        ("bandwidth_windows", [{"from": "08:00", "to": "09:00"}], "the keys from, to and limit"),
+        ("bandwidth_windows", [{"from": "08:00", "to": "09:00", "limit": -1}], "0 or more (KiB/s)"),
+        ("nice", 20, "from 0 to 19"),
+        ("idle_io", "yes", "true or false"),
+        ("filters", ["merge /etc/passwd"], "not one of the filter rules"),
+        ("filters", [". /etc/passwd"], "not one of the filter rules"),
+        ("filters", ["!"], "not one of the filter rules"),
+        ("rsync_options", ["--delete"], "not among the options"),
+        ("rsync_options", ["--rsh=sh"], "not among the options"),
+        ("rsync_options", ["--rsync-path=x"], "not among the options"),
+        ("rsync_options", ["-x"], "not among the options"),
+        ("rsync_options", ["--checksums"], "did you mean --checksum?"),
+        ("index", ["- x"], "filter rule"),
+        ("index_preset", "deb", "one of none, apt, rpm, release"),
+        ("switch", 1, "true or false"),
+        ("mount", "mnt", "absolute path"),
+        ("mount", "/mnt/other", "doesn't hold the target"),
+        ("reserve", -1, "0 or more (MiB)"),
+        ("lock_file", "lock", "absolute path"),
+        ("busy_alarm", 0, "1 or more (seconds)"),
     ],
 )
 def test_refused(option: str, value: Any, words: str) -> None:
@@ -92,6 +127,11 @@ def test_refused(option: str, value: Any, words: str) -> None:
     assert len(found) == 1, found
     assert found[0].startswith(f"{option}:")
     assert words in found[0]
+
+
+def test_ssh_needs_known_hosts() -> None:
+    assert "ssh_known_hosts: is missing" in problems(sources=["ssh://joe@h/srv/x/"])[0]
+    assert problems(sources=["ssh://joe@h/srv/x/"], ssh_known_hosts="/etc/mirrornet/known_hosts") == []
 
 
 def test_typo_gets_the_nearest_name() -> None:
@@ -126,7 +166,7 @@ def test_all_problems_at_once() -> None:
     ],
 )
 def test_good_sources(source: str) -> None:
-    assert job.source_problem(source) is None
+    assert location.problem(source) is None
 
 
 def test_overlapping_targets(mirror: Mirror, tmp_path: Path) -> None:

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,16 +91,74 @@ def test_flock_command_and_ours_exclude_each_other(tmp_path: Path) -> None:
     assert not held(path)
 
 
-def test_simultaneous_starts_never_overlap(tmp_path: Path) -> None:
-    import time
+#: What a file system without locks answers. None of that kind can be mounted in a test, so the kernel's answer is replaced, not what we do with it.
+NO_LOCKS = "import errno, fcntl\ndef flock(fd, how): raise OSError(errno.ENOLCK, 'No locks available')\nfcntl.flock = flock\n"
 
-    for number in range(10):
+
+@pytest.mark.parametrize("prelude", ["", NO_LOCKS], ids=["flock", "owner-file"])
+@pytest.mark.parametrize("stale", [False, True], ids=["clean", "stale"])
+def test_simultaneous_starts_never_overlap(tmp_path: Path, prelude: str, stale: bool) -> None:
+    for number in range(5):
         path = tmp_path / f"lock-{number}"
+        if stale:
+            path.write_text("12345\n")
+            (tmp_path / f"lock-{number}.owner-7").write_text('{"boot_id": "earlier", "pid": 1, "start_ticks": 1}')
         together = str(time.time() + 0.4)
-        tries = [start(TAKE, str(path), together) for _ in range(3)]
+        tries = [start(prelude + TAKE, str(path), together) for _ in range(3)]
         said = [attempt.communicate() for attempt in tries]
         assert all(error == "" for _, error in said), said
         assert "worked\n" in [out for out, _ in said]
+
+
+class TestOwnerFile:
+    """Where the file system can't lock."""
+
+    @pytest.fixture(autouse=True)
+    def no_locks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(fd: int, how: int) -> None:
+            raise OSError(errno.ENOTSUP, "Operation not supported")
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+
+    def test_taken_and_given_back(self, tmp_path: Path) -> None:
+        path = tmp_path / "lock"
+        for _ in range(3):
+            with lock.exclusive(path):
+                assert held(path)
+        assert not held(path)
+        assert len(list(tmp_path.glob("lock.owner-*"))) == 1, "no litter"
+
+    def test_killed_holder_keeps_nothing(self, tmp_path: Path) -> None:
+        holder = start(NO_LOCKS + HOLD, str(tmp_path / "lock"))
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert held(tmp_path / "lock")
+        holder.kill()
+        holder.wait()
+        assert not held(tmp_path / "lock")
+
+    def test_recycled_number_and_reboot_keep_nothing(self, tmp_path: Path) -> None:
+        me = lock.this_process()
+        for number, owner in enumerate(({**me, "start_ticks": 1}, {**me, "boot_id": "earlier"}, {}), 1):
+            (tmp_path / f"lock.owner-{number}").write_text(json.dumps(owner))
+            assert not held(tmp_path / "lock")
+
+    def test_slow_reader_takes_nothing_away(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Somebody reads that the holder is gone, sleeps, and wakes when others have come and cleared away what was read."""
+        path = tmp_path / "lock"
+        (tmp_path / "lock.owner-1").write_text("{}")
+        highest = lock._highest
+
+        def asleep(where: Path) -> tuple[int, dict[str, object]]:
+            answer = highest(where)
+            monkeypatch.setattr(lock, "_highest", highest)
+            (tmp_path / "lock.owner-1").unlink()
+            (tmp_path / "lock.owner-3").write_text(json.dumps(lock.this_process()))
+            return answer
+
+        monkeypatch.setattr(lock, "_highest", asleep)
+        assert held(path)
+        assert [other.name for other in tmp_path.glob("lock.owner-*")] == ["lock.owner-3"]
 
 
 def test_symlink_in_place_of_the_lock_is_refused(tmp_path: Path) -> None:

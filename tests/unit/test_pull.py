@@ -16,6 +16,8 @@ import pytest
 from conftest import Master, Mirror, Silent, tree, wait_until
 from mirrornet import lock, pull
 from mirrornet.errors import Exit
+from mirrornet.run import Run
+from mirrornet.source import Plan
 
 
 def test_first_copy_then_unchanged(master: Master, mirror: Mirror) -> None:
@@ -190,10 +192,10 @@ class TestGuards:
         (master.tree / "fresh").write_text("x")
         transfer = pull.transfer
 
-        def emptied_first(run: pull.Run, program: str, plan: pull.Plan) -> bool:
+        def emptied_first(run: Run, plan: Plan) -> bool:
             shutil.rmtree(master.tree)
             master.tree.mkdir()
-            return transfer(run, program, plan)
+            return transfer(run, plan)
 
         monkeypatch.setattr(pull, "transfer", emptied_first)
         report = mirror.pull()
@@ -314,8 +316,9 @@ class TestKilled:
 
     def test_rsync_killed(self, master: Master, mirror: Mirror) -> None:
         run = self._slow(master, mirror)
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGKILL)
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+        wait_until(children.read_text, "rsync")
+        os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
         assert run.wait(60) == Exit.STOPPED
         assert "signal 9" in mirror.report()["message"]
         assert mirror.pull().outcome == "updated"

@@ -10,10 +10,12 @@ import dataclasses
 import os
 import pwd
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from . import __version__, job, pull, report
+from . import __version__, approval, job, pull, report, run, switch, verify
 from .errors import Exit, Failure
 from .files import read_json, to_json
 from .places import Places, chosen_places
@@ -45,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
     pulling = commands.add_parser("pull", help="run a job now, unless it runs already")
     pulling.add_argument("job", metavar="JOB")
+    pulling.add_argument("--reseed", action="store_true", help="begin with the seed sources, as the first copy does")
     pulling.add_argument(
         "--dry-run", action="store_true", help="say what a run would bring and delete, and whether a guard would hold it; change nothing"
     )
@@ -53,6 +56,26 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--json", action="store_true", help="write the report as JSON")
     pulling.set_defaults(run=_pull)
 
+    approving = commands.add_parser("approve", help="let exactly the change through that the last run was held for, once")
+    approving.add_argument("job", metavar="JOB")
+    approving.add_argument("--hours", type=float, default=24, help="after how many hours the approval expires (default: 24)")
+    approving.set_defaults(run=_approve)
+
+    verifying = commands.add_parser("verify", help="compare the tree with its source by content")
+    verifying.add_argument("job", metavar="JOB")
+    verifying.add_argument("--sample", type=_percent, default=100, metavar="PERCENT", help="only this share of the files, taken at random")
+    verifying.add_argument("--repair", action="store_true", help="bring what differs")
+    output = verifying.add_mutually_exclusive_group()
+    output.add_argument("--quiet", action="store_true", help="write only what a person must see (for cron)")
+    output.add_argument("--json", action="store_true", help="write the report as JSON")
+    verifying.set_defaults(run=_verify)
+
+    rolling = commands.add_parser(
+        "rollback", help="show the former release again (jobs with `switch`), and hold the job until it is approved"
+    )
+    rolling.add_argument("job", metavar="JOB")
+    rolling.set_defaults(run=_roll_back)
+
     status = commands.add_parser("status", help="show how the jobs are")
     status.add_argument("jobs", metavar="JOB", nargs="*")
     status.add_argument("--json", action="store_true", help="write the reports as JSON")
@@ -60,20 +83,60 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pull(places: Places, arguments: argparse.Namespace) -> int:
-    definition = job.load(places, arguments.job)
+def _percent(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to 100")
+    return value
+
+
+def _load(places: Places, name: str) -> job.Job:
+    """The job, with this process having become its account."""
+    definition = job.load(places, name)
     _become(definition)
     os.umask(0o022)
+    return definition
+
+
+def _pull(places: Places, arguments: argparse.Namespace) -> int:
+    definition = _load(places, arguments.job)
     if arguments.dry_run:
         return _dry_run(definition, arguments)
-    done = pull.pull(places, definition, os.uname().nodename)
+    return _tell(pull.pull(places, definition, os.uname().nodename, reseed=arguments.reseed), arguments)
+
+
+def _verify(places: Places, arguments: argparse.Namespace) -> int:
+    definition = _load(places, arguments.job)
+    done = verify.verify(places, definition, os.uname().nodename, percent=arguments.sample, repair=arguments.repair)
+    return _tell(done, arguments)
+
+
+def _tell(done: report.Report, arguments: argparse.Namespace) -> int:
+    """Say how a run ended; ``--quiet`` leaves what a person needn't see, or has been told already."""
     if arguments.json:
         sys.stdout.write(to_json(dataclasses.asdict(done)).decode())
-    elif done.outcome in ("failed", "held"):
-        print(done.line(), file=sys.stderr)
+    elif done.outcome in ("failed", "held") or done.kind == "busy_too_long":
+        if not arguments.quiet or done.is_news(time.time()):
+            print(done.line(), file=sys.stderr)
     elif not arguments.quiet:
         print(done.line())
     return done.exit_code
+
+
+def _approve(places: Places, arguments: argparse.Namespace) -> int:
+    definition = _load(places, arguments.job)
+    held = approval.approve(places, definition.name, arguments.hours)
+    print(f"{definition.name}: approved for {arguments.hours:g} h: {held} `mirrornet pull {definition.name}` does it now.")
+    return int(Exit.OK)
+
+
+def _roll_back(places: Places, arguments: argparse.Namespace) -> int:
+    definition = _load(places, arguments.job)
+    with run.locked(places, definition):
+        release = switch.roll_back(Path(definition.target))
+        approval.hold_back(places, definition.name)
+    print(f"{definition.name}: shows {release} again; runs are held until `mirrornet approve {definition.name}`.")
+    return int(Exit.OK)
 
 
 def _dry_run(definition: job.Job, arguments: argparse.Namespace) -> int:
@@ -86,7 +149,7 @@ def _dry_run(definition: job.Job, arguments: argparse.Namespace) -> int:
             "size": plan.tally.size,
             "deletions": plan.tally.deletions,
             "outcome": "held" if held else "unchanged" if plan.is_empty else "updated",
-            "message": str(held) if held else "",
+            "message": str(held.failure()) if held else "",
         }
         sys.stdout.write(to_json(record).decode())
     elif not arguments.quiet:
@@ -95,8 +158,8 @@ def _dry_run(definition: job.Job, arguments: argparse.Namespace) -> int:
         size, deletions = report.human(plan.tally.size), plan.tally.deletions
         print(f"{definition.name}: from {plan.source}: {plan.tally.files} files to bring, {size}; {deletions} entries to delete")
     if held is not None:
-        print(f"{definition.name}: would be held: {held}", file=sys.stderr)
-        return int(held.exit_code)
+        print(f"{definition.name}: would be held: {held.failure()}", file=sys.stderr)
+        return int(Exit.HELD)
     return int(Exit.OK)
 
 
@@ -171,7 +234,11 @@ def _record(places: Places, name: str) -> dict[str, Any]:
     state, what = last["outcome"] or "never ran", f"{last['message']} {last['remedy']}".strip() or str(last["source"] or "")
     working, killed = report.at_work(places, name), report.was_interrupted(places, name)
     if working:
-        state, what = "running", f"since {working.get('started')}, phase {working.get('phase')}, process {working['owner']['pid']}"
+        size = report.human(float(working.get("size") or 0))
+        state, what = (
+            "running",
+            f"since {working.get('started')}, phase {working.get('phase')}, {size} so far, process {working['owner']['pid']}",
+        )
     elif killed:
         state, what = (
             "interrupted",

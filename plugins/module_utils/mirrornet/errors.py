@@ -25,6 +25,7 @@ class Exit(IntEnum):
     HELD = 79
     TIME_LIMIT = 80
     STOPPED = 81
+    DIFFERENT = 82
 
 
 #: Exit code → what it tells the caller. The reference of the command renders this table.
@@ -40,9 +41,10 @@ MEANINGS: dict[Exit, str] = {
     Exit.INCOMPLETE: "The transfer ended early or left something out. What arrived is kept, and the next run goes on from there.",
     Exit.REFUSED: "The source refused this host or its login.",
     Exit.CONFIG: "The job's definition is missing, unreadable or invalid. Nothing was done.",
-    Exit.HELD: "A guard stopped the run before anything was changed (outcome `held`).",
+    Exit.HELD: "A guard stopped the run before anything was deleted (outcome `held`).",
     Exit.TIME_LIMIT: "The run reached its time limit and was ended, with every process it had started.",
     Exit.STOPPED: "The run was stopped by a signal, for example at shutdown. The next run goes on from there.",
+    Exit.DIFFERENT: "`verify` found files whose content differs from the source's.",
 }
 
 
@@ -52,8 +54,10 @@ class Failure(Exception):
     ``kind`` is a stable word for machines, ``message`` one sentence that says what failed and where, ``remedy`` what the operator can do.
     """
 
-    def __init__(self, kind: str, exit_code: Exit, message: str, remedy: str) -> None:
+    def __init__(self, kind: str, exit_code: Exit, message: str, remedy: str, *, passing: bool = False) -> None:
         super().__init__(message)
+        #: Whether this usually passes by itself, so that trying again after a pause makes sense.
+        self.passing = passing
         self.kind = kind
         self.exit_code = exit_code
         self.message = message

@@ -21,7 +21,7 @@ from typing import Callable
 from . import lock, package, rsync, schedule
 from .errors import Exit, Failure
 from .files import Owner, replace, sync_directory
-from .job import Job, conflicts, load, names
+from .job import Job, conflicts, load, lock_of, names
 from .places import IN_TREE, Places, default_places
 
 CRON_D = Path("/etc/cron.d")
@@ -59,6 +59,8 @@ class Installation:
     #: Minutes, or None for the host's own.
     offset: int | None = None
     mailto: str | None = None
+    #: The password for the sources' daemons; it goes into a file of its own, which the account alone can read.
+    password: str | None = None
 
     @property
     def is_system(self) -> bool:
@@ -94,6 +96,7 @@ def present(job: Job, how: Installation) -> Prepared:
         *_directory(how.places.state_dir),
         *_directory(how.places.state(job.name), owner=owner),
         *_directory(how.command.parent),
+        *_password(job, how, owner),
         _file(how.command, package.command(how.python), 0o755, shown=_describe),
         _target(job, owner, prepared),
         _file(definition, job.to_bytes(), 0o644),
@@ -106,11 +109,14 @@ def present(job: Job, how: Installation) -> Prepared:
 @contextlib.contextmanager
 def not_running(places: Places, name: str) -> Iterator[None]:
     """Keep runs of job ``name`` from starting for the length of the block. Raises Failure if one is at work."""
-    if not places.lock(name).exists():
+    path = places.lock(name)
+    with contextlib.suppress(Failure):
+        path = lock_of(places, load(places, name))
+    if not path.exists():
         yield
         return
     try:
-        with lock.exclusive(places.lock(name)):
+        with lock.exclusive(path):
             yield
     except lock.Busy:
         message = f"Job {name} is running: nothing was removed."
@@ -122,13 +128,14 @@ def absent(name: str, how: Installation, *, remove_tree: bool) -> Prepared:
     prepared = Prepared()
     target = _installed_target(how.places, name, remove_tree)
     state = how.places.state(name)
-    steps: list[Change | None] = [_no_schedule_entry(name, how), _gone(how.places.definition(name))]
+    secret = how.places.secret(name)
+    steps: list[Change | None] = [_no_schedule_entry(name, how), _gone(how.places.definition(name)), _gone(secret)]
     if target is not None:
         steps.append(_gone(target if remove_tree else target / IN_TREE))
     steps.append(_gone(state))
     if not set(names(how.places)) - {name}:
         steps.append(_gone(how.command) if _is_ours(how.command) else None)
-        steps += [_gone_if_empty(path) for path in (how.places.definitions, how.places.config_dir, how.places.state_dir)]
+        steps += [_gone_if_empty(path) for path in (secret.parent, how.places.definitions, how.places.config_dir, how.places.state_dir)]
     prepared.changes = [step for step in steps if step is not None]
     return prepared
 
@@ -160,6 +167,8 @@ def _check_host(job: Job, how: Installation, prepared: Prepared) -> None:
         prepared.missing.append(str(failure))
     if not os.access(how.python, os.X_OK):
         prepared.problems.append(f"python: there is no program {how.python}: name the Python 3.9 or later that is to run the command.")
+    if how.password is not None and (not how.password or any(ord(character) < 32 for character in how.password)):
+        prepared.problems.append("password: must be a text without control characters that isn't empty.")
     for name in ("command", "config_dir", "state_dir"):
         path = how.command if name == "command" else getattr(how.places, name)
         if not path.is_absolute() or any(ord(character) < 32 for character in str(path)):
@@ -206,6 +215,16 @@ def _writable_as(path: Path, owner: Owner | None) -> bool:
             answer = 0 if os.access(path, wanted) else 1
         os._exit(answer)
     return os.waitpid(child, 0)[1] == 0
+
+
+def _password(job: Job, how: Installation, owner: Owner | None) -> list[Change]:
+    """The changes that put the password where only the account can read it; rsync refuses a file that others can read."""
+    path = how.places.secret(job.name)
+    if how.password is None:
+        gone = _gone(path) if job.password_file != str(path) else None
+        return [gone] if gone else []
+    change = _file(path, how.password.encode() + b"\n", 0o600, shown=lambda data: "(a password)\n", owner=owner)
+    return [*_directory(path.parent), *([change] if change else [])]
 
 
 # The schedule
@@ -285,16 +304,17 @@ def _said(done: subprocess.CompletedProcess[bytes]) -> str:
 # Files and directories
 
 
-def _file(path: Path, content: bytes, mode: int, shown: Callable[[bytes], str] | None = None) -> Change | None:
-    """The change that gives ``path`` this content and mode, owned by whoever calls; None if it is so."""
+def _file(path: Path, content: bytes, mode: int, shown: Callable[[bytes], str] | None = None, owner: Owner | None = None) -> Change | None:
+    """The change that gives ``path`` this content and mode, owned by ``owner`` or else whoever calls; None if it is so."""
     before = _read(path)
-    if before == content and stat.S_IMODE(path.stat().st_mode) == mode and path.stat().st_uid == os.geteuid():
+    uid = os.geteuid() if owner is None else owner[0]
+    if before == content and stat.S_IMODE(path.stat().st_mode) == mode and path.stat().st_uid == uid:
         return None
     show = shown or (lambda data: data.decode("utf-8", "replace"))
     old = "" if before is None else show(before)
-    if before == content:
-        old += f"(mode {stat.S_IMODE(path.stat().st_mode):04o}, uid {path.stat().st_uid})\n"
-    return Change(str(path), old, show(content), lambda: replace(path, content, mode))
+    if before is not None and old == show(content):
+        old += f"(another one, or mode {stat.S_IMODE(path.stat().st_mode):04o}, uid {path.stat().st_uid})\n"
+    return Change(str(path), old, show(content), lambda: replace(path, content, mode, owner))
 
 
 def _read(path: Path) -> bytes | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from . import location
 from .errors import Exit, Failure
 from .files import to_json
 from .places import Places
@@ -20,12 +21,11 @@ from .places import Places
 #: Version of the definition's format. A later engine reads older ones.
 FORMAT = 1
 
+#: In the target of a job with ``switch``: the link to the release that is shown.
+CURRENT = "current"
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
-_HOST = r"(?:\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?)"
-_USER = r"(?:[^@:/\[\]\s-][^@:/\[\]\s]*@)?"
-_URL = re.compile(rf"rsync://{_USER}{_HOST}(?::(?P<port>[0-9]{{1,5}}))?/(?P<path>.*)")
-_DOUBLE_COLON = re.compile(rf"{_USER}{_HOST}::(?P<path>.*)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 #: Directories that hold a system, not a tree. A mirror that deletes in one of them would take the host down.
@@ -49,25 +49,130 @@ class Job:
     target: str
     #: The account that runs the job; None: whoever calls.
     user: str | None = None
-    #: rsync patterns that stay out of the tree.
-    exclude: tuple[str, ...] = ()
-    #: More deletions than this in one run are held; None: no absolute limit.
-    max_delete: int | None = None
-    #: More deletions than this share of the tree's entries, in percent, are held.
-    max_delete_percent: int = 25
-    #: Seconds after which a run is ended, with every process it has started.
-    time_limit: int = 86400
+
+    # Sources
+
+    #: Where the first copy comes from, so that the sources are spared; also a re-sync on request.
+    seed_sources: tuple[str, ...] = ()
+    #: ``given``: the first one that can be used serves; ``fastest``: they are tried by the time that a connection takes.
+    source_order: str = "given"
+    #: How often a run starts over after failures that pass by themselves.
+    retries: int = 2
+    #: Seconds before the first of these; each next one waits twice as long, and somewhat more or less at random.
+    retry_pause: int = 30
+    #: A small file in the tree that changes with every release: if the source's is the one that we hold, nothing is new.
+    check_file: str | None = None
+    #: Seconds after which a run compares everything, although the check file is the same.
+    full_check: int = 7 * 86400
+    #: Seconds; a source whose check file is older is passed over. 0: never.
+    stale_after: int = 0
+
+    # Connection
+
+    #: File with the password for daemons that want a login; readable by the account alone.
+    password_file: str | None = None
+    ssh_key: str | None = None
+    #: File with the host keys that are accepted; none but those are.
+    ssh_known_hosts: str | None = None
+    #: File with the certificates that are trusted for TLS; None: the system's.
+    tls_ca: str | None = None
+    #: ``any``, ``ipv4`` or ``ipv6``.
+    address_family: str = "any"
     #: Seconds without any data after which a connection counts as dead.
     io_timeout: int = 300
     #: Seconds to wait for a connection.
     connect_timeout: int = 30
+    #: Seconds after which a run is ended, with every process it has started.
+    time_limit: int = 86400
     #: KiB per second; 0: no limit.
     bandwidth_limit: int = 0
+    #: Other limits for times of the day, {"from": "HH:MM", "to": "HH:MM", "limit": KiB/s}, in the host's time zone.
+    bandwidth_windows: tuple[dict[str, Any], ...] = ()
+
+    # Load on this host
+
+    #: As nice(1): 0 to 19.
+    nice: int = 0
+    #: Whether the disk is used only when nobody else wants it, ionice(1).
+    idle_io: bool = False
+
+    # What belongs to the tree
+
+    #: rsync patterns that stay out of the tree.
+    exclude: tuple[str, ...] = ()
+    #: rsync filter rules, before the patterns of ``exclude``.
+    filters: tuple[str, ...] = ()
+    #: Further options of rsync, of those that can't harm a run.
+    rsync_options: tuple[str, ...] = ()
+    #: rsync patterns of the files that say what is in the tree: they come after everything else.
+    index: tuple[str, ...] = ()
+    #: Patterns that go with a kind of tree: ``none``, ``apt``, ``rpm`` or ``release``.
+    index_preset: str = "none"
+    #: Whether ``target`` is a symlink that is moved from the old tree to the new one at once, and can be moved back.
+    switch: bool = False
+
+    # Guards
+
+    #: More deletions than this in one run are held; None: no absolute limit.
+    max_delete: int | None = None
+    #: More deletions than this share of the tree's entries, in percent, are held.
+    max_delete_percent: int = 25
+    #: Directory that must be a mount point before anything is done; None: no such condition.
+    mount: str | None = None
+    #: MiB that a run leaves free on the target's disk.
+    reserve: int = 0
+
+    # Several runs
+
+    #: The lock, instead of the one in the state directory: for excluding other programs that use flock(1).
+    lock_file: str | None = None
+    #: Seconds of one run after which others that find it busy raise an alarm; None: as ``time_limit``.
+    busy_alarm: int | None = None
+
+    @property
+    def index_patterns(self) -> tuple[str, ...]:
+        """All patterns of what comes last, the check file among them: whoever pulls from here must not see it too early."""
+        check = (f"/{self.check_file}",) if self.check_file else ()
+        return (*self.index, *INDEX_PRESETS[self.index_preset], *check)
+
+    @property
+    def tree(self) -> str:
+        """The directory that holds the tree: the target itself, or with ``switch`` what its link ``current`` points to."""
+        return f"{self.target.rstrip('/')}/{CURRENT}" if self.switch else self.target
 
     def to_bytes(self) -> bytes:
         """The definition as it is on disk."""
         return to_json({"format": FORMAT, **dataclasses.asdict(self)})
 
+
+#: What says what is in a tree, by kind of tree. apt: indexes by hash (by-hash/) are not among them: they come first, as Debian asks of mirrors.
+INDEX_PRESETS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "apt": ("Packages*", "Sources*", "Release", "Release.gpg", "InRelease", "Contents-*", "Components-*", "Translation-*", "ls-lR*"),
+    "rpm": ("repomd.xml", "repomd.xml.asc", "repomd.xml.key", "mirrorlist", "fullfiletimelist*", "fullfilelist"),
+    "release": (
+        "index.html",
+        "index.json",
+        "latest",
+        "LATEST",
+        "lastupdate",
+        "MD5SUMS*",
+        "SHA1SUMS*",
+        "SHA256SUMS*",
+        "SHA512SUMS*",
+        "*.torrent",
+    ),
+}
+
+#: Options of rsync's that a job may add: none that deletes, that runs a program, or that changes what the engine reads.
+RSYNC_OPTIONS = frozenset(
+    """
+    --acls --checksum --checksum-choice --chmod --compress --compress-choice --compress-level --copy-links --copy-unsafe-links --fake-super
+    --fsync --fuzzy --group --iconv --max-alloc --max-size --min-size --modify-window --munge-links --no-fuzzy --no-hard-links
+    --no-perms --no-whole-file --numeric-ids --omit-dir-times --omit-link-times --one-file-system --open-noatime --owner --preallocate
+    --prune-empty-dirs --safe-links --size-only --skip-compress --sparse --whole-file --xattrs
+    """.split()
+)
 
 Check = Callable[[Any], Optional[str]]
 
@@ -112,27 +217,6 @@ def _target(value: Any) -> str | None:
     return None
 
 
-def source_problem(value: Any) -> str | None:
-    """What is wrong with the rsync URL ``value``, with the remedy; None if nothing is."""
-    problem = _text(value)
-    if problem:
-        return problem
-    if re.match(r"rsync://[^/@]*:[^/@]*@", value):
-        return "holds a password, which would show in process lists and reports: remove it from the URL"
-    match = _URL.fullmatch(value) or _DOUBLE_COLON.fullmatch(value)
-    if not match:
-        return "is not an rsync URL: write rsync://HOST[:PORT]/MODULE/ or HOST::MODULE/"
-    port = match.groupdict().get("port")
-    if port is not None and not 1 <= int(port) <= 65535:
-        return f"has port {port}: ports go from 1 to 65535"
-    module, _, path = match["path"].partition("/")
-    if not module:
-        return "names no module: write rsync://HOST/MODULE/"
-    if ".." in path.split("/"):
-        return "must not hold '..'"
-    return None
-
-
 def _pattern(value: Any) -> str | None:
     problem = _text(value)
     if problem:
@@ -173,19 +257,130 @@ def _number(least: int, most: int | None = None, *, unit: str, optional: bool = 
     return checked
 
 
+def _choice(*allowed: str) -> Check:
+    def checked(value: Any) -> str | None:
+        return None if value in allowed else f"must be one of {', '.join(allowed)}"
+
+    return checked
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def _file(value: Any) -> str | None:
+    """The path of a file that rsync or ssh is told: ssh's options can't quote white space and quotes."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.startswith("/") or re.search(r"[\s\"'\\]", value) or _CONTROL.search(value):
+        return "must be an absolute path without spaces, quotes and backslashes"
+    return None
+
+
+def _mount(value: Any) -> str | None:
+    if value is None:
+        return None
+    return "must be an absolute path" if not isinstance(value, str) or not value.startswith("/") else _control(value)
+
+
+def _check_file(value: Any) -> str | None:
+    if value is None:
+        return None
+    problem = _text(value)
+    if problem:
+        return problem
+    if value.startswith("/") or value.endswith("/") or ".." in value.split("/") or re.search(r"[*?\[\]]", value):
+        return "must be the path of one file in the tree: relative, without '..' and wildcards"
+    return None
+
+
+def _filter(value: Any) -> str | None:
+    problem = _text(value)
+    if problem:
+        return problem
+    if not re.match(r"(?:[-+HSPR]|include|exclude|hide|show|protect|risk)(?:,[/!sr]+)?[ _]\S", value):
+        return "is not one of the filter rules that are allowed: - + H S P R, each with a pattern, as in '- *.iso'"
+    return None
+
+
+def _option(value: Any) -> str | None:
+    problem = _text(value)
+    if problem:
+        return problem
+    name = value.partition("=")[0]
+    if name in RSYNC_OPTIONS:
+        return None
+    near = difflib.get_close_matches(name, RSYNC_OPTIONS, 1)
+    return "is not among the options that a job may add" + (
+        f"; did you mean {near[0]}?" if near else f": {' '.join(sorted(RSYNC_OPTIONS))}"
+    )
+
+
+def _window(value: Any) -> str | None:
+    if not isinstance(value, dict) or set(value) != {"from", "to", "limit"}:
+        return "must have the keys from, to and limit"
+    for key in ("from", "to"):
+        if not isinstance(value[key], str) or not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", value[key]):
+            return f"has {key} {value[key]!r}: write HH:MM, from 00:00 to 23:59"
+    if value["from"] == value["to"]:
+        return "is empty: from and to are the same"
+    problem = _number(0, unit="KiB/s")(value["limit"])
+    return f"has a limit that {problem}" if problem else None
+
+
 _CHECKS: dict[str, Check] = {
     "name": _name,
-    "sources": _each(source_problem, least=1),
+    "sources": _each(location.problem, least=1),
     "target": _target,
     "user": _account,
-    "exclude": _each(_pattern, least=0),
-    "max_delete": _number(0, unit="entries", optional=True),
-    "max_delete_percent": _number(0, 100, unit="percent"),
-    "time_limit": _number(1, unit="seconds"),
+    "seed_sources": _each(location.problem, least=0),
+    "source_order": _choice("given", "fastest"),
+    "retries": _number(0, 20, unit="times"),
+    "retry_pause": _number(0, 3600, unit="seconds"),
+    "check_file": _check_file,
+    "full_check": _number(0, unit="seconds"),
+    "stale_after": _number(0, unit="seconds"),
+    "password_file": _file,
+    "ssh_key": _file,
+    "ssh_known_hosts": _file,
+    "tls_ca": _file,
+    "address_family": _choice("any", "ipv4", "ipv6"),
     "io_timeout": _number(1, unit="seconds"),
     "connect_timeout": _number(1, unit="seconds"),
+    "time_limit": _number(1, unit="seconds"),
     "bandwidth_limit": _number(0, unit="KiB/s"),
+    "bandwidth_windows": _each(_window, least=0),
+    "nice": _number(0, 19, unit="as nice(1)"),
+    "idle_io": _flag,
+    "exclude": _each(_pattern, least=0),
+    "filters": _each(_filter, least=0),
+    "rsync_options": _each(_option, least=0),
+    "index": _each(_pattern, least=0),
+    "index_preset": _choice(*INDEX_PRESETS),
+    "switch": _flag,
+    "max_delete": _number(0, unit="entries", optional=True),
+    "max_delete_percent": _number(0, 100, unit="percent"),
+    "mount": _mount,
+    "reserve": _number(0, unit="MiB"),
+    "lock_file": _file,
+    "busy_alarm": _number(1, unit="seconds", optional=True),
 }
+
+
+def _together(given: dict[str, Any]) -> list[str]:
+    """Options that are good each for itself, but not together."""
+    found = []
+    if given.get("stale_after") and not given.get("check_file"):
+        found.append("stale_after: needs check_file, whose time tells how old a source is.")
+    mount, target = given.get("mount"), given.get("target", "")
+    if mount and not f"{target}/".startswith(mount.rstrip("/") + "/"):
+        found.append(f"mount: {mount!r} doesn't hold the target {target!r}.")
+    over_ssh = [source for source in (*given["sources"], *given.get("seed_sources", ())) if source.startswith("ssh://")]
+    if over_ssh and not given.get("ssh_known_hosts"):
+        found.append(
+            f"ssh_known_hosts: is missing, but {over_ssh[0]!r} needs the key of its host: put it there with ssh-keyscan and check its fingerprint."
+        )
+    return found
 
 
 @dataclass
@@ -214,6 +409,7 @@ def check(definition: dict[str, Any]) -> Checked:
                 problems.append(f"{key}:{shown} {problem}.")
         elif key in ("name", "sources", "target"):
             problems.append(f"{key}: is missing.")
+    problems = problems or _together(given)
     if problems:
         return Checked(None, problems)
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
@@ -259,6 +455,11 @@ def load(places: Places, name: str) -> Job:
             "definition", Exit.CONFIG, f"{path} defines a job called {checked.job.name!r}.", "Give the file and the job one name."
         )
     return checked.job
+
+
+def lock_of(places: Places, job: Job) -> Path:
+    """The lock of ``job``, which may have named one of its own."""
+    return Path(job.lock_file) if job.lock_file else places.lock(job.name)
 
 
 def conflicts(places: Places, job: Job) -> list[str]:

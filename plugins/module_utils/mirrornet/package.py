@@ -9,10 +9,10 @@ import io
 import pkgutil
 import zipfile
 
-from . import cli, errors, files, guard, job, lock, places, pull, report, rsync, source
+from . import approval, bandwidth, cli, errors, files, guard, job, location, lock, places, pull, report, rsync, run, source, switch, verify
 
 #: What the command consists of. Naming the modules here also makes Ansible send them to the host.
-_ROOMS = (cli, errors, files, guard, job, lock, places, pull, report, rsync, source)
+_ROOMS = (approval, bandwidth, cli, errors, files, guard, job, location, lock, places, pull, report, rsync, run, source, switch, verify)
 
 _MAIN = b"""import sys
 

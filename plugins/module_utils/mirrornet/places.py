@@ -27,6 +27,10 @@ class Places:
     def definition(self, job: str) -> Path:
         return self.definitions / f"{job}.json"
 
+    def secret(self, job: str) -> Path:
+        """The password of a job that was given one."""
+        return self.config_dir / "secrets" / job
+
     def state(self, job: str) -> Path:
         return self.state_dir / job
 
@@ -52,6 +56,18 @@ class Places:
     def errors(self, job: str) -> Path:
         """What rsync wrote to its standard error in the last run; empty after a good one."""
         return self.state(job) / "errors"
+
+    def check_file(self, job: str) -> Path:
+        """The source's check file as it was when the tree was last complete."""
+        return self.state(job) / "check"
+
+    def held(self, job: str) -> Path:
+        """What the last hold was about, for whoever wants to approve it."""
+        return self.state(job) / "held.json"
+
+    def approval(self, job: str) -> Path:
+        """What an operator has agreed to, and until when."""
+        return self.state(job) / "approval.json"
 
 
 def default_places(uid: int | None = None, home: Path | None = None) -> Places:

@@ -1,265 +1,358 @@
 # Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A run: bring a job's target in step with one of its sources, or leave it as it is and say why."""
+"""A pull: bring a job's tree in step with one of its sources, or leave it as it is and say why."""
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
-import signal
-import sys
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, TypeVar
 
-from . import guard, lock, report, rsync
+from . import approval, bandwidth, guard, report, rsync, source, switch
 from .errors import Exit, Failure
 from .job import Job
 from .places import IN_TREE, Places
-from .report import Recorder, Report
-from .source import Plan, none_left
+from .report import Report
+from .rsync import Mode
+from .run import Run, under_lock
+from .source import Plan
+
+_Answer = TypeVar("_Answer")
 
 #: A source that changes between plan and transfer makes the plan void; then a run plans once more.
 _ROUNDS = 2
 
 
-def pull(places: Places, job: Job, host: str) -> Report:
-    """One run of ``job``, under its lock. Returns the report of what happened, which is on disk too."""
-    started = time.time()
-    record = Report(job=job.name, host=host, started=report.utc(started))
-    _prepare_state(places, job)
-    try:
-        with lock.exclusive(places.lock(job.name)) as lock_fd, report.recording(places, record) as recorder:
-            run = Run(job, recorder, lock_fd, time.monotonic() + job.time_limit)
-            try:
-                with _stopped_by_signals():
-                    _procedure(run)
-            except Failure as failure:
-                record.failed(failure)
-            except Exception as error:
-                recorder.error(traceback.format_exc())
-                record.failed(
-                    Failure(
-                        "internal",
-                        Exit.INTERNAL,
-                        f"mirrornet itself failed: {error!r}.",
-                        f"Please report it, with {places.errors(job.name)}.",
-                    )
-                )
-            recorder.finish(time.time() - started)
-            _publish(recorder, Path(job.target))
-    except lock.Busy:
-        _busy(places, job, record)
-    return record
+def pull(places: Places, job: Job, host: str, *, reseed: bool = False) -> Report:
+    """One run of ``job``, under its lock; with ``reseed`` it begins with the seed sources. Returns the report, which is on disk too."""
+    return under_lock(places, job, host, lambda run: _with_retries(run, reseed))
 
 
-@dataclass
-class Run:
-    """What the steps of one run share."""
+def _with_retries(run: Run, reseed: bool) -> None:
+    """Start over after failures that pass by themselves, with pauses that grow and that differ from host to host."""
+    pause = float(run.job.retry_pause)
+    for left in range(run.job.retries, -1, -1):
+        try:
+            return _procedure(run, reseed)
+        except Failure as failure:
+            wait = pause * random.SystemRandom().uniform(0.5, 1.5)
+            if not failure.passing or left == 0 or wait > run.left:
+                raise
+            run.recorder.phase("pause")
+            run.recorder.log(f"Trying again in {wait:.0f} s: {failure}")
+            time.sleep(wait)
+            pause *= 2
+    return None
 
-    job: Job
-    recorder: Recorder
-    lock_fd: int
-    deadline: float
 
-    def rsync(self, command: list[str], on_output: Callable[[str], None]) -> rsync.Ended:
-        """One call of rsync within the run's time."""
-        self.recorder.log(" ".join(command))
-        return rsync.call(
-            command, seconds=self.deadline - time.monotonic(), lock_fd=self.lock_fd, on_output=on_output, on_error=self.recorder.error
-        )
-
-
-def _procedure(run: Run) -> None:
+def _procedure(run: Run, reseed: bool) -> None:
     """The run itself. Each step leads to the next or ends the run with a Failure."""
-    job, record = run.job, run.recorder.report
+    job, record = run.job, run.record
     run.recorder.phase("check")
-    program = rsync.find()
+    record.passed_over.clear()
     guard.usable_target(Path(job.target))
-    _own_directory(Path(job.target))
+    _stop_if(run, guard.right_target(job, complete_before=record.last_complete is not None))
+    _stop_if(run, guard.rolled_back(job, held=approval.is_held_back(run.places, job.name)))
+    _own_directory(Path(job.tree))
+    if job.seed_sources and (reseed or record.last_complete is None):
+        _seed(run)
 
-    outcome = "unchanged"
+    record.outcome, updated = "failed", False
     for _ in range(_ROUNDS):
-        run.recorder.phase("plan")
-        plan = choose(run, program)
-        record.source, record.entries = plan.source, plan.tally.entries
-        record.received += plan.tally.received
-        if plan.is_empty:
+        plan = choose(run)
+        if plan is None or plan.is_empty:
             break
-        _guard(run, plan)
-        run.recorder.phase("transfer")
-        outcome = "updated"
-        if transfer(run, program, plan):
+        judge(run, plan)
+        updated = True
+        if transfer(run, plan):
             break
     else:
-        message = f"{plan.source} changed while it was read, {_ROUNDS} times; what it had is here, and nothing was deleted beyond the plan."
+        message = (
+            f"{record.source} changed while it was read, {_ROUNDS} times; what it had is here, and nothing was deleted beyond the plan."
+        )
         raise Failure("source_changed", Exit.INCOMPLETE, message, "The next run goes on from here.")
 
-    if record.unfinished:
-        _clear_leftovers(Path(job.target))
-        record.unfinished = False
-    record.outcome = outcome
+    if plan is not None:
+        complete(run)
+    record.outcome = "updated" if updated else "unchanged"
 
 
-def choose(run: Run, program: str) -> Plan:
-    """The plan from the first source that can be used. Raises Failure if there is none."""
+# Choosing a source
+
+
+def choose(run: Run) -> Plan | None:
+    """The plan from the first source that can be used; None if its check file says that nothing is new. Raises Failure if none can be."""
+    return _first(run, run.job.sources, lambda origin: None if _is_known(run, origin) else make_plan(run, origin, Mode(delete=True)))
+
+
+def choose_by(run: Run, mode: Mode) -> Plan:
+    """The plan of a transfer of this mode, listed in the log, from the first source that can be used. Raises Failure if none can be."""
+    return _first(run, run.job.sources, lambda origin: make_plan(run, origin, mode, listed=True))
+
+
+def _first(run: Run, sources: tuple[str, ...], ask: Callable[[str], _Answer]) -> _Answer:
+    """The answer of the first source that has one; why others were passed over goes into the record."""
     failures: list[tuple[str, Failure]] = []
-    for source in run.job.sources:
-        plan = Plan(source, rsync.Tally())
-        ended = run.rsync(rsync.argv(program, run.job, source, dry_run=True), plan.take)
-        failure = rsync.failure(ended, source, run.job.target)
-        if ended.code == 23 and failure is not None:
-            plan.whole, failure = False, None
-        if failure is None:
-            return plan
-        run.recorder.log(str(failure))
-        failures.append((source, failure))
-        run.recorder.report.passed_over.append({"source": source, "kind": failure.kind, "message": failure.message})
-        if failure.kind not in rsync.OF_THE_SOURCE:
-            raise failure
-    raise none_left(failures)
+    for origin in source.in_order(run.job, sources):
+        try:
+            answer = ask(origin)
+        except Failure as failure:
+            run.recorder.log(str(failure))
+            failures.append((origin, failure))
+            run.record.passed_over.append({"source": origin, "kind": failure.kind, "message": failure.message})
+            if failure.kind not in rsync.OF_THE_SOURCE:
+                raise
+            continue
+        run.record.source = origin
+        return answer
+    raise source.none_left(failures)
 
 
-def _guard(run: Run, plan: Plan) -> None:
-    """Raise a Failure that holds the run if the plan must not be carried out."""
-    held = guard.hold(run.job, plan)
-    if held is not None and held.kind == "no_room" and run.recorder.report.unfinished:
-        # What an interrupted run had brought may be what fills the disk.
-        _clear_leftovers(Path(run.job.target))
-        held = guard.hold(run.job, plan)
-    if held is not None:
-        raise held
-
-
-def transfer(run: Run, program: str, plan: Plan) -> bool:
-    """Carry out a plan that the guards agreed to; False if the source has changed since. Raises Failure if not all of it was done.
-
-    Never deletes more than the plan said. From a source that can't read all of its tree only new data is taken, and nothing is deleted.
-    """
-    record = run.recorder.report
-    record.unfinished = True
-    tally = rsync.Tally()
+def make_plan(run: Run, origin: str, mode: Mode, *, listed: bool = False) -> Plan:
+    """What a transfer of this mode from ``origin`` would do, by rsync's dry run. Raises Failure if the source can't be used."""
+    run.recorder.phase("plan")
+    plan = Plan(origin, rsync.Tally())
 
     def take(line: str) -> None:
-        tally.line(line)
-        run.recorder.log(line)
+        plan.take(line)
+        if listed:
+            run.recorder.log(line)
 
-    deletions = plan.tally.deletions if plan.whole else 0
-    ended = run.rsync(rsync.argv(program, run.job, plan.source, dry_run=False, max_delete=deletions), take)
-    record.files += tally.files
-    record.size += tally.size
-    record.deletions += tally.deletions
-    record.received += tally.received
-    if ended.code == 25 and plan.whole:
-        return False
-    failure = rsync.failure(ended, plan.source, run.job.target)
-    if failure is not None:
+    ended = run.rsync(rsync.argv(run.program, run.job, origin, _compared_tree(run.job), mode, dry_run=True), origin, take)
+    _finish_plan(plan, ended, run.job)
+    run.record.entries = plan.tally.entries
+    run.record.received += plan.tally.received
+    if mode.delete:
+        run.record.last_compared = report.utc(time.time())
+    return plan
+
+
+def _finish_plan(plan: Plan, ended: rsync.Ended, job: Job) -> None:
+    failure = rsync.failure(ended, plan.source, job.target)
+    if failure is not None and failure.kind == "incomplete":
+        plan.whole = False
+    elif failure is not None:
         raise failure
+
+
+def _is_known(run: Run, origin: str) -> bool:
+    """Whether the source's check file is the one that the tree was completed with.
+
+    Three answers, of which only one is yes: the same; another one; could not tell, which is for the comparison of everything to find out.
+    A source that can't be reached or is stale raises Failure.
+    """
+    job, record = run.job, run.record
+    if job.check_file is None:
+        return False
+    run.recorder.phase("check file")
+    fresh, known = _fresh_check_file(run), run.places.check_file(job.name)
+    fresh.unlink(missing_ok=True)
+    ended = run.rsync(rsync.fetch(run.program, job, origin, job.check_file, fresh), origin, run.recorder.log)
+    failure = rsync.failure(ended, origin, job.target)
+    if failure is not None and failure.kind != "incomplete":
+        raise failure
+    if not fresh.is_file():
+        run.recorder.log(f"{origin} has no readable {job.check_file}: comparing everything.")
+        return False
+    old = source.stale(job, origin, time.time() - fresh.stat().st_mtime)
+    if old is not None:
+        raise old
+    due = record.last_compared is None or record.last_compared <= report.utc(time.time() - job.full_check)
+    return not due and not record.unfinished and known.is_file() and known.read_bytes() == fresh.read_bytes()
+
+
+def _fresh_check_file(run: Run) -> Path:
+    path = run.places.check_file(run.job.name)
+    return path.with_name(f"{path.name}.new")
+
+
+def _compared_tree(job: Job) -> str:
+    """What a plan compares a source with: the tree, or before the first release the directory that is to become it."""
+    if not job.switch:
+        return job.tree
+    target = Path(job.target)
+    return str(switch.shown(target) or switch.next_release(target))
+
+
+# Transferring
+
+
+def transfer(run: Run, plan: Plan) -> bool:
+    """Carry out a plan that the guards agreed to; False if the source has changed since. Raises Failure if not all of it was done.
+
+    First what is new, then the index files, then the deletions, and of these never more than the plan said. From a source that can't read
+    all of its tree only new data is taken, and nothing is deleted.
+    """
+    job = run.job
+    run.record.unfinished = True
+    if job.switch:
+        return _transfer_beside(run, plan)
+    if job.index_patterns:
+        stage(run, plan, "transfer", Mode(leave=job.index_patterns))
+    last = "finish" if job.index_patterns else "transfer"
+    return stage(run, plan, last, Mode(delete=plan.whole, max_delete=plan.tally.deletions)) is not None
+
+
+def _transfer_beside(run: Run, plan: Plan) -> bool:
+    """Put the next release together beside the one that is shown, and show it if it is what was planned."""
+    target = Path(run.job.target)
+    former, release = switch.shown(target), switch.next_release(target)
+    release.mkdir(parents=True, exist_ok=True)
+    switch.unshare(release)
+    _own_directory(release)
+    mode = Mode(delete=plan.whole, link_dest=str(former) if former else None)
+    done = stage(run, plan, "transfer", mode, into=str(release))
+    if done is None or done.entries != plan.tally.entries:
+        return False
+    switch.show_next(target)
+    run.record.deletions = plan.tally.deletions
     return True
 
 
-def dry_run(job: Job) -> tuple[Plan, list[str], Failure | None]:
-    """What a run would do: the plan, rsync's itemised lines, and why a guard would hold it. Writes nothing into the tree. Raises Failure."""
+def stage(run: Run, plan: Plan, phase: str, mode: Mode, *, into: str | None = None) -> rsync.Tally | None:
+    """One stage of a transfer, begun anew whenever another bandwidth limit comes into force.
+
+    Returns what the last call did, None if the source lacks more than the plan allows to delete. Raises Failure if it isn't complete.
+    """
+    job, record = run.job, run.record
+    run.recorder.phase(phase)
+    while True:
+        tally = rsync.Tally()
+
+        def take(line: str, tally: rsync.Tally = tally) -> None:
+            tally.line(line)
+            run.recorder.log(line)
+            run.recorder.progress(record.files + tally.files, record.size + tally.size)
+
+        limit, seconds = bandwidth.now(job, time.localtime())
+        command = rsync.argv(run.program, job, plan.source, into or job.tree, mode, bandwidth=limit)
+        ended = run.rsync(command, plan.source, take, seconds=seconds if job.bandwidth_windows else None)
+        record.files += tally.files
+        record.size += tally.size
+        record.deletions += tally.deletions
+        record.received += tally.received
+        if not (ended.timed_out and run.left > 0):
+            break
+        run.recorder.log("Another bandwidth limit is in force: going on with that one.")
+    if ended.code == 25 and plan.whole:
+        return None
+    failure = rsync.failure(ended, plan.source, job.target)
+    if failure is not None:
+        if failure.kind == "disk_full":
+            # What arrived can't be shown without the rest, and whatever else is on that disk needs the room.
+            _clear_leftovers(job)
+        raise failure
+    return tally
+
+
+def _seed(run: Run) -> None:
+    """The first copy, from the seed sources: brings what they have and deletes nothing. If none can be used, the sources do it all."""
+    try:
+        plan = _first(run, run.job.seed_sources, lambda origin: make_plan(run, origin, Mode()))
+    except Failure as failure:
+        if failure.kind != "no_source" and failure.kind not in rsync.OF_THE_SOURCE:
+            raise
+        return
+    if plan.is_empty:
+        return
+    _stop_if(run, guard.no_room(run.job, plan))
+    run.record.unfinished = True
+    if run.job.switch:
+        switch.next_release(Path(run.job.target)).mkdir(parents=True, exist_ok=True)
+    stage(run, plan, "seed", Mode(), into=_compared_tree(run.job))
+
+
+# Before and after
+
+
+def judge(run: Run, plan: Plan) -> None:
+    """Let the guards see a plan. Raises Failure if it must not be carried out."""
+    held = guard.hold(run.job, plan)
+    if held is not None and held.kind == "no_room" and run.record.unfinished and _clear_leftovers(run.job):
+        # What an interrupted run had brought may be what fills the disk.
+        held = guard.hold(run.job, plan)
+    _stop_if(run, held)
+
+
+def _stop_if(run: Run, held: guard.Hold | None) -> None:
+    """Stop a run that must not go on, unless an operator has agreed to just this. Raises Failure."""
+    if held is None:
+        return
+    name = run.job.name
+    if held.digest is not None:
+        if approval.is_given(run.places, name, held.kind, held.digest):
+            run.recorder.log(f"An operator has approved: {held.message}")
+            return
+        approval.remember(run.places, name, held.kind, held.digest, held.message)
+    raise held.failure()
+
+
+def _own_directory(tree: Path) -> None:
+    """Make the directory for reports before rsync compares: making it later would change the time of the tree's top."""
+    if not tree.is_dir():
+        return  # The first release of a job with ``switch`` is yet to come.
+    try:
+        (tree / IN_TREE).mkdir(exist_ok=True)
+    except OSError as error:
+        message = f"{tree / IN_TREE} can't be made: {error.strerror}."
+        raise Failure("target_not_writable", Exit.TARGET, message, "Is the file system full or mounted read-only?") from error
+
+
+def complete(run: Run) -> None:
+    """The tree is in step: nothing of former runs is needed any more, and the check file that was read first is ours now."""
+    if run.record.unfinished:
+        _clear_leftovers(run.job)
+        run.record.unfinished = False
+    approval.used(run.places, run.job.name)
+    fresh = _fresh_check_file(run)
+    if run.job.check_file is not None and fresh.is_file():
+        fresh.replace(run.places.check_file(run.job.name))
+
+
+def _clear_leftovers(job: Job) -> bool:
+    """Remove what interrupted runs have left; whether there was anything."""
+    found = rsync.leftovers(Path(job.target))
+    if job.switch and switch.next_release(Path(job.target)).is_dir():
+        found.append(switch.next_release(Path(job.target)))
+    for directory in found:
+        shutil.rmtree(directory, ignore_errors=True)
+    return bool(found)
+
+
+# Without a run
+
+
+def dry_run(job: Job) -> tuple[Plan, list[str], guard.Hold | None]:
+    """What a run would do: the plan, rsync's itemised lines, and why a guard would hold it. Needs no lock and writes nothing. Raises Failure."""
     guard.usable_target(Path(job.target))
     program = rsync.find()
     failures: list[tuple[str, Failure]] = []
     with Path(os.devnull).open("rb") as nothing:
-        for source in job.sources:
+        for origin in source.in_order(job, job.sources):
             lines: list[str] = []
-            plan = Plan(source, rsync.Tally())
+            plan = Plan(origin, rsync.Tally())
 
             def take(line: str, plan: Plan = plan, lines: list[str] = lines) -> None:
                 plan.take(line)
                 if rsync.parse_item(line):
                     lines.append(line)
 
-            command = rsync.argv(program, job, source, dry_run=True)
-            ended = rsync.call(command, seconds=job.time_limit, lock_fd=nothing.fileno(), on_output=take, on_error=lambda line: None)
-            failure = rsync.failure(ended, source, job.target)
-            if failure is None or ended.code == 23:
-                return plan, lines, guard.hold(job, plan)
-            failures.append((source, failure))
-    raise none_left(failures)
-
-
-class _Stopped(Exception):
-    """A signal asked this process to end."""
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Turn SIGTERM, SIGINT and SIGHUP into a Failure, so that also a run that is stopped ends its rsync and reports."""
-
-    def stop(number: int, frame: object) -> None:
-        raise _Stopped(signal.Signals(number).name)
-
-    former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield
-    except _Stopped as stopped:
-        for number in former:
-            signal.signal(number, signal.SIG_IGN)  # The report still has to be written.
-        raise Failure("stopped", Exit.STOPPED, f"The run was stopped by {stopped}.", "The next run goes on from here.") from None
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-def _prepare_state(places: Places, job: Job) -> None:
-    state = places.state(job.name)
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        if not os.access(state, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise Failure(
-            "state_unusable",
-            Exit.LOCAL_IO,
-            f"The state directory {state} can't be used: {error.strerror}.",
-            "Check its owner: it belongs to the account that runs the job.",
-        ) from error
-
-
-def _own_directory(target: Path) -> None:
-    """Make the directory for reports before rsync compares: making it later would change the time of the tree's top."""
-    try:
-        (target / IN_TREE).mkdir(exist_ok=True)
-    except OSError as error:
-        raise Failure(
-            "target_not_writable",
-            Exit.TARGET,
-            f"{target / IN_TREE} can't be made: {error.strerror}.",
-            "Is the file system full or mounted read-only?",
-        ) from error
-
-
-def _clear_leftovers(target: Path) -> None:
-    for directory in rsync.leftovers(target):
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _publish(recorder: Recorder, target: Path) -> None:
-    try:
-        recorder.publish(target)
-    except OSError as error:
-        print(f"{recorder.report.job}: the report can't be copied into {target}: {error.strerror}.", file=sys.stderr)
-
-
-def _busy(places: Places, job: Job, record: Report) -> None:
-    """Another run is at work: say so, and leave its files alone."""
-    now = report.at_work(places, job.name) or {}
-    pid = now.get("owner", {}).get("pid")
-    who = (
-        f"the run of process {pid}, started {now.get('started')}, is in phase {now.get('phase')!r}"
-        if now
-        else "another process holds the lock"
-    )
-    record.outcome, record.kind, record.exit_code = "busy", "busy", int(Exit.BUSY)
-    record.message, record.remedy = f"{who}.", "Nothing to do: a run at a time is the rule."
-    record.finished = report.utc(time.time())
-    report.add_to_history(places, record)
+            ended = rsync.call(
+                rsync.argv(program, job, origin, _compared_tree(job), Mode(delete=True), dry_run=True),
+                environment=rsync.environment(job, origin),
+                seconds=job.time_limit,
+                lock_fd=nothing.fileno(),
+                on_output=take,
+                on_error=lambda line: None,
+            )
+            try:
+                _finish_plan(plan, ended, job)
+            except Failure as failure:
+                failures.append((origin, failure))
+                continue
+            return plan, lines, guard.hold(job, plan)
+    raise source.none_left(failures)

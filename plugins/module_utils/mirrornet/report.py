@@ -25,8 +25,15 @@ FORMAT = 1
 
 OUTCOMES = ("unchanged", "updated", "busy", "held", "failed")
 
+#: Seconds between two notes of a run's progress.
+_TELL_EVERY = 5.0
+
 #: Lines that a log keeps; a first copy of a million files would otherwise write a log of 100 MB into the tree.
 LOG_LINES = 10_000
+
+
+#: Seconds after which a failure that lasts is told again.
+ALARM_AGAIN = 86400
 
 
 def utc(seconds: float) -> str:
@@ -60,12 +67,22 @@ class Report:
     received: int = 0
     #: Entries of the source's tree.
     entries: int | None = None
+    #: Entries that `verify` found to differ; None for a pull.
+    different: int | None = None
+    #: Whether the run looked at the whole tree; only a sample of `verify` doesn't.
+    compared_all: bool = True
     #: When a run last found or made the tree equal to its source.
     last_complete: str | None = None
+    #: When rsync last compared all of the tree; a check file that is the same doesn't count.
+    last_compared: str | None = None
+    #: When a person was last told of the failure that still lasts.
+    alarmed: str | None = None
     #: The former run, if it was killed: {"started", "phase"}.
     interrupted: dict[str, str] | None = None
     #: Whether a transfer was begun and none has been completed since: half-arrived files may lie in the tree.
     unfinished: bool = False
+    #: What the former run was called, if it failed or was held.
+    former_kind: str | None = None
     engine: str = __version__
     format: int = FORMAT
 
@@ -74,6 +91,14 @@ class Report:
         self.outcome = "held" if failure.exit_code is Exit.HELD else "failed"
         self.kind, self.exit_code = failure.kind, int(failure.exit_code)
         self.message, self.remedy = failure.message, failure.remedy
+
+    def is_news(self, now: float) -> bool:
+        """Whether a person is to be told: of what goes wrong when it begins and once a day, of a run that takes too long each time."""
+        if self.kind == "busy_too_long":
+            return True
+        if self.outcome not in ("failed", "held"):
+            return False
+        return self.kind != self.former_kind or self.alarmed is None or self.alarmed <= utc(now - ALARM_AGAIN)
 
     def line(self) -> str:
         """The run in one line, for people."""
@@ -101,13 +126,25 @@ class Recorder:
         self._log = log
         self._errors = errors
         self._lines = 0
+        self._state: dict[str, Any] = {"owner": this_process(), "started": report.started}
+        self._told = 0.0
         self.report = report
 
     def phase(self, name: str) -> None:
         """Note how far the run is, for whoever asks while it goes and for the next run if this one is killed."""
         self.log(f"{utc(time.time())} {name}")
-        state = {"owner": this_process(), "started": self.report.started, "phase": name}
-        replace(self._places.running(self.report.job), to_json(state))
+        self._state.update(phase=name, files=0, size=0)
+        self._tell()
+
+    def progress(self, files: int, size: int) -> None:
+        """Note what has arrived in this phase, in files and bytes; written every few seconds at most."""
+        self._state.update(files=files, size=size)
+        if time.monotonic() - self._told > _TELL_EVERY:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        replace(self._places.running(self.report.job), to_json(self._state))
 
     def log(self, line: str) -> None:
         """One line into the log, as long as it is not full."""
@@ -127,7 +164,11 @@ class Recorder:
         report.seconds = round(seconds, 3)
         report.finished = utc(time.time())
         if report.outcome in ("unchanged", "updated"):
-            report.last_complete = report.finished
+            report.alarmed, report.former_kind = None, None
+            if report.compared_all:
+                report.last_complete = report.finished
+        elif report.is_news(time.time()):
+            report.alarmed = report.finished
         if self._lines > LOG_LINES:
             self._log.write(f"({self._lines - LOG_LINES} more lines)\n".encode())
         self._log.write(f"{report.finished} {report.line()}\n".encode("utf-8", "backslashreplace"))
@@ -151,7 +192,10 @@ def recording(places: Places, report: Report) -> Iterator[Recorder]:
     name = report.job
     former = read_json(places.report(name))
     report.last_complete = former.get("last_complete")
+    report.last_compared = former.get("last_compared")
     report.unfinished = former.get("unfinished") is True
+    if former.get("outcome") in ("failed", "held"):
+        report.former_kind, report.alarmed = former.get("kind"), former.get("alarmed")
     left = read_json(places.running(name))
     if left:
         report.unfinished = True

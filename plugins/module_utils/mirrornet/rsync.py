@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
+from . import location
 from .errors import Exit, Failure
 from .job import Job
 from .places import IN_TREE
@@ -71,32 +72,110 @@ def find() -> str:
     return path
 
 
-def content_of(source: str) -> str:
-    """The URL with exactly one slash at its end: what rsync reads as "the content of"."""
-    return source.rstrip("/") + "/"
+@dataclass(frozen=True)
+class Mode:
+    """What one call of rsync is for."""
+
+    #: Whether entries that the source doesn't have are deleted, and how many at most.
+    delete: bool = False
+    max_delete: int | None = None
+    #: Patterns that stay as they are this time.
+    leave: tuple[str, ...] = ()
+    #: Whether files are compared by content instead of by size and time.
+    checksum: bool = False
+    #: A file of names, each ended by NUL, to which the call is limited.
+    files_from: Path | None = None
+    #: A tree whose equal files are linked instead of copied.
+    link_dest: str | None = None
 
 
-def argv(program: str, job: Job, source: str, *, dry_run: bool, max_delete: int | None = None) -> list[str]:
-    """The command that brings ``job``'s target in step with ``source``, or only says what it would do.
+def argv(program: str, job: Job, source: str, target: str, mode: Mode, *, dry_run: bool = False, bandwidth: int = 0) -> list[str]:
+    """The command that brings ``target`` in step with ``source``, or only says what it would do. ``bandwidth`` is in KiB/s, 0 for no limit.
 
-    ``-aH`` without owner, group, devices and special files: those need root and have no place in a tree from the network. Updates become visible
-    together at the end and deletions come after them, so that an index never names a file that isn't there yet. ``max_delete`` is the
-    number that a guard has agreed to: whatever the source does meanwhile, no more than that is deleted.
+    ``-aH`` without owner, group, devices and special files: those need root and have no place in a tree from the network. Updates become
+    visible together at the end and deletions come after them, so that an index never names a file that isn't there yet.
     """
-    command = [program, "--recursive", "--links", "--perms", "--times", "--hard-links"]
-    command += ["--delete-after", "--delay-updates", f"--partial-dir={PARTIAL_DIR}"]
+    command = [*_prefix(job), *_program(program, source), "--recursive", "--links", "--perms", "--times", "--hard-links"]
+    command += ["--delay-updates", f"--partial-dir={PARTIAL_DIR}"]
     # The first filter rule that matches wins: our own directory comes before the job's patterns.
-    command += [f"--exclude=/{IN_TREE}/", *(f"--exclude={pattern}" for pattern in job.exclude)]
-    command += ["--stats", "--no-human-readable", "--out-format=%i|%l|%n%L", "--no-motd"]
-    # Nagle's algorithm and delayed acknowledgements cost four waits of 40 ms a connection.
-    command += ["--sockopts=TCP_NODELAY", f"--timeout={job.io_timeout}", f"--contimeout={job.connect_timeout}"]
-    if job.bandwidth_limit:
-        command.append(f"--bwlimit={job.bandwidth_limit}")
-    if max_delete is not None:
-        command.append(f"--max-delete={max_delete}")
-    if dry_run:
-        command.append("--dry-run")
-    return [*command, "--", content_of(source), content_of(job.target)]
+    command += [f"--exclude=/{IN_TREE}/", *(f"--exclude={pattern}" for pattern in mode.leave)]
+    command += [*(f"--filter={rule}" for rule in job.filters), *(f"--exclude={pattern}" for pattern in job.exclude)]
+    command += ["--stats", "--no-human-readable", "--out-format=%i|%l|%n%L"]
+    if mode.delete:
+        # Whatever the source does meanwhile, no more is deleted than a guard has agreed to.
+        command += ["--delete-after", *([] if mode.max_delete is None else [f"--max-delete={mode.max_delete}"])]
+    if mode.files_from is not None:
+        command += [f"--files-from={mode.files_from}", "--from0"]
+    command += [f"--bwlimit={bandwidth}"] if bandwidth else []
+    command += [f"--link-dest={mode.link_dest}"] if mode.link_dest else []
+    command += ["--checksum"] if mode.checksum else []
+    command += ["--dry-run"] if dry_run else []
+    return [*command, *job.rsync_options, *_connection(job, source), "--", location.parse(source).argument, target.rstrip("/") + "/"]
+
+
+def fetch(program: str, job: Job, source: str, file: str, into: Path) -> list[str]:
+    """The command that brings one small file of the tree to ``into``, and nothing else."""
+    where = location.parse(source).argument + file
+    return [*_prefix(job), *_program(program, source), "--times", "--max-size=1m", *_connection(job, source), "--", where, str(into)]
+
+
+def _prefix(job: Job) -> list[str]:
+    """Programs that run rsync with less claim to the host."""
+    return [*(["nice", "-n", str(job.nice)] if job.nice else []), *(["ionice", "-c", "3"] if job.idle_io else [])]
+
+
+def _program(program: str, source: str) -> list[str]:
+    """rsync itself, or for TLS the wrapper that its authors ship with it."""
+    return [str(Path(program).with_name("rsync-ssl"))] if location.parse(source).scheme == "rsyncs" else [program]
+
+
+def _connection(job: Job, source: str) -> list[str]:
+    """Options that say how to reach a source."""
+    where = location.parse(source)
+    options = [f"--timeout={job.io_timeout}", *_FAMILIES[job.address_family]]
+    if where.scheme == "ssh":
+        return [*options, f"--rsh={_ssh(job, where.port)}"]
+    options.append("--no-motd")
+    if job.password_file:
+        options.append(f"--password-file={job.password_file}")
+    if where.scheme == "rsync":
+        # Nagle's algorithm and delayed acknowledgements cost four waits of 40 ms a connection.
+        options += ["--sockopts=TCP_NODELAY", f"--contimeout={job.connect_timeout}"]
+    return options
+
+
+_FAMILIES = {"any": (), "ipv4": ("--ipv4",), "ipv6": ("--ipv6",)}
+
+
+def _ssh(job: Job, port: int) -> str:
+    """The command of an SSH connection that asks nobody anything and trusts no host whose key isn't known."""
+    words = [
+        "ssh",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        f"ConnectTimeout={job.connect_timeout}",
+        "-p",
+        str(port),
+    ]
+    if job.ssh_known_hosts:
+        words += ["-o", f"UserKnownHostsFile={job.ssh_known_hosts}", "-o", "GlobalKnownHostsFile=/dev/null"]
+    if job.ssh_key:
+        words += ["-i", job.ssh_key, "-o", "IdentitiesOnly=yes"]
+    return " ".join(words)
+
+
+def environment(job: Job, source: str) -> dict[str, str]:
+    """The environment of a call: nothing of the caller's that changes what rsync does, and no question on a terminal."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RSYNC_")}
+    kept.update(LC_ALL="C", RSYNC_PASSWORD="")
+    if location.parse(source).scheme == "rsyncs":
+        kept["RSYNC_SSL_TYPE"] = "openssl"
+        if job.tls_ca:
+            kept["RSYNC_SSL_CA_CERT"] = job.tls_ca
+    return kept
 
 
 @dataclass
@@ -181,15 +260,19 @@ class Ended:
 
 
 def call(
-    command: Sequence[str], *, seconds: float, lock_fd: int, on_output: Callable[[str], None], on_error: Callable[[str], None]
+    command: Sequence[str],
+    *,
+    environment: dict[str, str],
+    seconds: float,
+    lock_fd: int,
+    on_output: Callable[[str], None],
+    on_error: Callable[[str], None],
 ) -> Ended:
     """Run rsync to its end, at most for ``seconds``; every line of output and of errors is handed on as it comes.
 
     rsync leads a process group of its own, and all of the group is ended at the limit, since rsync's own time-outs don't cover a server
     that keeps sending. It inherits the lock (see ``lock.exclusive``) and is told by the kernel to stop when this process dies.
     """
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RSYNC_")}
-    environment.update(LC_ALL="C", RSYNC_PASSWORD="")  # Empty, so that rsync never asks for one on a terminal.
     deadline = time.monotonic() + seconds
     ended = Ended(0)
     with subprocess.Popen(
@@ -283,6 +366,8 @@ class _Kind:
     exit_code: Exit
     lead: str
     remedy: str
+    #: Whether it usually passes by itself.
+    passing: bool = False
 
 
 _UNREACHABLE = _Kind(
@@ -290,12 +375,14 @@ _UNREACHABLE = _Kind(
     Exit.UNAVAILABLE,
     "{source} can't be reached",
     "Check the name, the port, firewalls on the way, and whether the source runs.",
+    passing=True,
 )
 _LOST = _Kind(
     "connection_lost",
     Exit.UNAVAILABLE,
     "{source} was lost",
     "Usually the network or a restart of the source; the next run goes on from here.",
+    passing=True,
 )
 _SOURCE = _Kind("source_error", Exit.UNAVAILABLE, "{source} can't serve this job", "Tell the source's operator.")
 _LOCAL = _Kind("local_io", Exit.LOCAL_IO, "Writing to {target} failed", "Check the file system and the permissions of the target.")
@@ -327,10 +414,49 @@ _CODES: dict[int, tuple[_Kind, str]] = {
     25: (_PARTIAL, "the limit on deletions stopped some of them"),
     30: (_LOST, "no data for longer than io_timeout"),
     35: (_UNREACHABLE, "no answer within connect_timeout"),
+    255: (_UNREACHABLE, "ssh ended with an error"),
 }
 
+#: Words on standard error that say more than the exit code does.
+_WORDS: tuple[tuple[str, _Kind], ...] = (
+    ("No space left on device", _FULL),
+    ("Disk quota exceeded", _FULL),
+    (
+        "Host key verification failed",
+        _Kind(
+            "host_key",
+            Exit.REFUSED,
+            "{source} shows another host key than ssh_known_hosts has",
+            "Ask its operator whether the key was changed.",
+        ),
+    ),
+    ("Permission denied (publickey", _Kind("login_refused", Exit.REFUSED, "{source} refuses the SSH key", "Ask its operator to accept the key.")),
+    (
+        "certificate verify failed",
+        _Kind(
+            "certificate",
+            Exit.REFUSED,
+            "{source} shows a certificate that tls_ca doesn't vouch for",
+            "Check tls_ca, the name in the URL and the clock.",
+        ),
+    ),
+)
+
 #: Kinds of failure that are the source's: another source may do better.
-OF_THE_SOURCE = frozenset({"unreachable", "no_such_module", "refused", "login_refused", "source_full", "source_error", "connection_lost"})
+OF_THE_SOURCE = frozenset(
+    {
+        "unreachable",
+        "no_such_module",
+        "refused",
+        "login_refused",
+        "source_full",
+        "source_error",
+        "connection_lost",
+        "host_key",
+        "certificate",
+        "stale",
+    }
+)
 
 _AT_ERROR = re.compile(r"^@ERROR: (?P<text>.*)$", re.MULTILINE)
 
@@ -353,11 +479,11 @@ def failure(ended: Ended, source: str, target: str) -> Failure | None:
     if ended.code == 5 or said is not None:
         return _refusal(source, said["text"] if said else "no reason given")
     kind, text = _CODES.get(ended.code, (_OTHER, "an error that its manual does not list"))
-    if "No space left on device" in ended.error_text or "Disk quota exceeded" in ended.error_text:
-        kind = _FULL
+    kind = next((other for words, other in _WORDS if words in ended.error_text), kind)
     first = next((line for line in ended.errors if not line.startswith("rsync error:")), "")
     detail = f"{text} (rsync exit code {ended.code}{': ' + first if first else ''})"
-    return Failure(kind.name, kind.exit_code, f"{kind.lead.format(source=source, target=target)}: {detail}.", kind.remedy)
+    message = f"{kind.lead.format(source=source, target=target)}: {detail}."
+    return Failure(kind.name, kind.exit_code, message, kind.remedy, passing=kind.passing)
 
 
 #: How rsyncd begins its refusals, and what each is. Exit code 5 is the same for all of them.
@@ -368,7 +494,13 @@ _REFUSALS: tuple[tuple[str, _Kind], ...] = (
     ),
     (
         "max connections",
-        _Kind("source_full", Exit.UNAVAILABLE, "no free connection", "The next run tries again; another minute may be less busy."),
+        _Kind(
+            "source_full",
+            Exit.UNAVAILABLE,
+            "no free connection",
+            "The next run tries again; another minute may be less busy.",
+            passing=True,
+        ),
     ),
     ("auth failed", _Kind("login_refused", Exit.REFUSED, "a login is needed that this job lacks", "Ask the source's operator for access.")),
     ("access denied", _Kind("refused", Exit.REFUSED, "this host is refused", "Ask the source's operator to allow this host's address.")),
@@ -378,7 +510,8 @@ _REFUSALS: tuple[tuple[str, _Kind], ...] = (
 
 def _refusal(source: str, said: str) -> Failure:
     kind = next(kind for start, kind in _REFUSALS if said.lower().startswith(start))
-    return Failure(kind.name, kind.exit_code, f"{source}: {kind.lead} (the server said: {said}).", kind.remedy)
+    message = f"{source}: {kind.lead} (the server said: {said})."
+    return Failure(kind.name, kind.exit_code, message, kind.remedy, passing=kind.passing)
 
 
 def leftovers(target: Path) -> list[Path]:

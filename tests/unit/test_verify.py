@@ -1,0 +1,95 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Comparing by content: what size and time don't tell."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from conftest import Master, Mirror, tree
+from mirrornet import verify
+from mirrornet.errors import Exit
+
+
+@pytest.fixture
+def rotten(master: Master, mirror: Mirror) -> Mirror:
+    """A mirror one of whose files has other content, with the same size and time."""
+    master.fill(12)
+    mirror.pull()
+    path = mirror.target / "release-1" / "file-4.txt"
+    times = (path.stat().st_atime, path.stat().st_mtime)
+    path.write_bytes(path.read_bytes().swapcase())
+    os.utime(path, times)
+    assert mirror.pull().outcome == "unchanged"
+    return mirror
+
+
+def test_good_tree(master: Master, mirror: Mirror) -> None:
+    master.fill()
+    mirror.pull()
+    assert verify.verify(mirror.places, mirror.define(), "h").outcome == "unchanged"
+
+
+def test_difference_is_found_and_nothing_is_changed(rotten: Mirror) -> None:
+    before = tree(rotten.target)
+    done = rotten.run("verify", "tree")
+    assert done.returncode == Exit.DIFFERENT
+    assert "1 entry differs" in done.stderr
+    assert "release-1/file-4.txt" in rotten.places.log("tree").read_text()
+    assert tree(rotten.target) == before
+
+
+def test_repair(master: Master, rotten: Mirror) -> None:
+    done = rotten.run("verify", "--repair", "--json", "tree")
+    assert json.loads(done.stdout)["outcome"] == "updated"
+    assert tree(rotten.target) == tree(master.tree)
+    assert rotten.run("verify", "tree").returncode == 0
+
+
+def test_sample_of_everything_finds_it(rotten: Mirror) -> None:
+    done = rotten.run("verify", "--sample", "99.999", "tree")
+    assert done.returncode == Exit.DIFFERENT
+
+
+def test_sample_is_a_sample_and_no_proof(master: Master, mirror: Mirror) -> None:
+    master.fill(60)
+    mirror.pull()
+    complete = mirror.report()["last_complete"]
+    report = verify.verify(mirror.places, mirror.define(), "h", percent=10)
+    assert report.outcome == "unchanged"
+    names = (mirror.places.state("tree") / "sample").read_bytes().split(b"\0")
+    assert 0 < len(names) - 1 < 40
+    assert mirror.report()["last_complete"] == complete
+
+
+def test_sample_repairs_only_what_it_saw_and_deletes_nothing(master: Master, rotten: Mirror) -> None:
+    (rotten.target / "own").write_text("x")
+    done = rotten.run("verify", "--sample", "99.999", "--repair", "tree")
+    assert done.returncode in (0, Exit.INCOMPLETE), done.stderr
+    assert (rotten.target / "own").exists()
+    assert (rotten.target / "release-1" / "file-4.txt").read_bytes() == (master.tree / "release-1" / "file-4.txt").read_bytes()
+
+
+def test_repair_obeys_the_guards(master: Master, mirror: Mirror) -> None:
+    master.fill()
+    mirror.pull()
+    for number in range(20):
+        (mirror.target / f"own-{number}").write_text("x")
+    report = verify.verify(mirror.places, mirror.define(), "h", repair=True)
+    assert report.kind == "too_many_deletions"
+    assert (mirror.target / "own-0").exists()
+
+
+@pytest.mark.parametrize("share", ["0", "101", "-1", "x"])
+def test_odd_shares_are_refused(mirror: Mirror, share: str) -> None:
+    mirror.define()
+    assert mirror.run("verify", "--sample", share, "tree").returncode == Exit.USAGE
+
+
+def test_before_the_first_pull(mirror: Mirror) -> None:
+    mirror.target.rmdir()
+    mirror.define()
+    assert mirror.run("verify", "tree").returncode == Exit.TARGET
