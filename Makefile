@@ -73,7 +73,7 @@ molecule: venv hosts ## Run one scenario (SCENARIO=default DO=test|converge|veri
 .PHONY: $(addprefix molecule-,$(scenarios))
 $(addprefix molecule-,$(scenarios)): molecule-%: venv hosts
 	@$(enter) MOLECULE_EPHEMERAL_DIRECTORY="$(build)/molecule/$*" MOLECULE_COMMAND_BORDERS=false \
-	    molecule $(DO) --scenario-name "$*"
+	    flock --close /run/lock/mirrornet-molecule-$* molecule $(DO) --scenario-name "$*"
 
 bench: venv hosts ## Measure: tasks and seconds a host of a first and a second site.yml run
 	@$(enter) python3 tests/benchmark/bench.py
