@@ -75,7 +75,7 @@ def publish(tree: Path) -> None:
     """Put a copy of TREE on the master. It is read where the container's root is mounted, so that the master needs no rsync yet."""
     root = subprocess.run(["podman", "mount", container(MASTER)], capture_output=True, text=True, check=True).stdout.strip()
     # The master serves as an account that owns nothing: what it can't read would make every pull incomplete.
-    copy = ["rsync", "--archive", "--delete", f"--exclude=/{NEWS}", "--chmod=a+rX", f"{tree}/", f"{root}{PUBLISHED}/"]
+    copy = ["rsync", "--archive", "--omit-dir-times", "--delete", f"--exclude=/{NEWS}", "--chmod=a+rX", f"{tree}/", f"{root}{PUBLISHED}/"]
     if subprocess.run(copy, stdin=subprocess.DEVNULL, check=False).returncode != 0:
         raise DemoError(f"{tree} could not be copied to the master, see above: choose another tree by DEMO_TREE=DIR.")
 
