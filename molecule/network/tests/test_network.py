@@ -141,6 +141,9 @@ def test_the_collection_installed_from_its_tarball_does_just_the_same(tmp_path: 
     hide = 'n=$1; shift; while [ "$n" -gt 0 ]; do mount -t tmpfs none "$1"; shift; n=$((n - 1)); done; cd "$1"; shift; exec "$@"'
     output = ansible_playbook(
         "-i", "0.yml", "-i", "1.yml", "mirrornet.rsync.site",
+        # The scenarios' own connection is hidden as well.
+        "-e",
+        "ansible_connection=containers.podman.podman",
         before=["unshare", "--mount", "sh", "-euc", hide, "sh", str(len(hidden)), *hidden, str(empty)],
         ANSIBLE_COLLECTIONS_PATH=str(place),
         ANSIBLE_CONFIG=str(empty / "ansible.cfg"),
