@@ -153,6 +153,14 @@ class Mirror:
         value: dict[str, Any] = json.loads(self.places.report("tree").read_bytes())
         return value
 
+    def phase(self) -> str | None:
+        """How far the run is that is at work; None if none is."""
+        try:
+            phase: str = json.loads(self.places.running("tree").read_bytes())["phase"]
+        except (OSError, ValueError):
+            return None
+        return phase
+
     def command(self, *words: str) -> list[str]:
         return [
             sys.executable,
