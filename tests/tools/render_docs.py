@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 # Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -107,7 +107,7 @@ def file(path: str) -> Iterator[str]:
 
 def table(document: Path, name: str) -> str:
     """The table called ``name``, as it ought to be in ``document``. Raises LookupError if there is no such table."""
-    word, _, argument = name.partition(" ")
+    word, _space, argument = name.partition(" ")
     if name == "variables":
         lines = variables(document)
     elif word == "options":

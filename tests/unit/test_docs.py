@@ -75,7 +75,7 @@ def test_the_role_hands_every_option_of_a_job_to_the_module() -> None:
 def test_links_lead_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        path, _, anchor = target.partition("#")
+        path, _hash, anchor = target.partition("#")
         if "://" in target:
             continue
         linked = (document.parent / path).resolve() if path else document

@@ -1,0 +1,179 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the playbooks say and do when they are run again, differently or wrongly. Runs after test_mirror.py: it takes jobs away."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+SCENARIO = Path(__file__).parents[1]
+CRONTAB = SCENARIO / "files/crontab"
+
+
+def play(playbook: str, limit: str, *options: str, **variables: Any) -> tuple[int, str, dict[str, int]]:
+    """Runs a playbook of the collection; returns its exit code, its output and how many tasks changed something on each host."""
+    done = subprocess.run(
+        [
+            "ansible-playbook",
+            "--inventory=../shared/inventory/hosts.yml",
+            "--inventory=inventory/hosts.yml",
+            f"--limit={limit}",
+            f"--extra-vars={json.dumps(variables)}",
+            *options,
+            f"../../playbooks/{playbook}.yml",
+        ],
+        cwd=SCENARIO,
+        env={
+            **os.environ,
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+            "ANSIBLE_COLLECTIONS_PATH": "../../.collections",
+            "ANSIBLE_CONFIG": "../../ansible.cfg",
+            "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    changed = {name: int(count) for name, count in re.findall(r"^(\S+) +: ok=.*changed=(\d+)", done.stdout, re.MULTILINE)}
+    return done.returncode, done.stdout, changed
+
+
+def refused(limit: str, *options: str, **variables: Any) -> str:
+    """What provisioning says to these variables, in one line; it must say no, and must have changed nothing."""
+    code, output, changed = play("provision_mirrors", limit, *options, **variables)
+    assert code == 2, output
+    assert changed == dict.fromkeys(limit.split(","), 0), output
+    assert "Install |" not in output
+    return " ".join(output.split())
+
+
+def test_everything_wrong_with_the_jobs_is_named_at_once() -> None:
+    said = refused(
+        "debian12",
+        rsync_mirror_shedule="@daily",
+        rsync_mirror_jobs=[
+            {"name": "docs", "target": "/srv/mirror/docs", "shedule": "@daily"},
+            {"name": "docs", "target": "/srv/elsewhere"},
+            {"name": "inside", "target": "/srv/mirror/docs/sub", "sources": ["rsync://source1/docs/"]},
+            {"name": "slow/er", "target": "mirror", "sources": ["http://source1/docs/"], "schedule": "61 * * * *"},
+            {"name": "dosc", "target": "/srv/dosc"},
+            {"name": "system", "target": "/etc", "sources": ["rsync://source1/docs/"], "user": "nobody-there"},
+            {"target": "/srv/nameless"},
+            "docs",
+        ],
+    )
+    for sentence in (
+        "debian12: rsync_mirror_shedule: no such variable; did you mean 'rsync_mirror_schedule'?",
+        "debian12: job 'docs': shedule: no such option; did you mean 'schedule'?",
+        "debian12: job 'docs': is listed 2 times",
+        "debian12: job 'docs': target: '/srv/mirror/docs' overlaps with '/srv/mirror/docs/sub' of job 'inside'",
+        "debian12: job 'slow/er': name: 'slow/er' must be 1 to 63 letters",
+        "debian12: job 'slow/er': target: 'mirror' must be an absolute path",
+        "debian12: job 'slow/er': sources: entry 1 ('http://source1/docs/') is not an rsync URL",
+        "debian12: job 'slow/er': schedule: minute '61': 61 is outside 0 to 59",
+        "debian12: job 'dosc': sources: none given, and no master of the inventory serves a module of this name (they serve: docs, slow)",
+        "debian12: job 'system': target: '/etc' is /etc, a directory of the system",
+        "debian12: user: nobody-there: no such account here",
+        "debian12: entry 7 of the jobs: name: is missing",
+        "debian12: entry 8 of the jobs: 'docs' must be a mapping",
+    ):
+        assert sentence in said
+
+
+def test_system_jobs_need_root() -> None:
+    said = refused("debian13", ansible_become=False)
+    assert "debian13: rsync_mirror_scope: is 'system', which needs root, but admin runs the tasks here" in said
+
+
+def test_jobs_of_a_user_are_not_installed_as_root() -> None:
+    assert "debian12: rsync_mirror_scope: is 'user', but root runs the tasks here" in refused("debian12", rsync_mirror_scope="user")
+
+
+def test_mail_of_a_users_jobs_is_refused_before_any_job_changes() -> None:
+    assert "home1: rsync_mirror_mailto: cron sends" in refused("home1", rsync_mirror_mailto="a@example.org")
+
+
+def test_root_is_not_the_account_that_pulls() -> None:
+    assert "debian12: rsync_mirror_user: is 'root'" in refused("debian12", rsync_mirror_user="root")
+
+
+def test_a_choice_that_does_not_exist_is_refused() -> None:
+    assert "value of rsync_mirror_scope must be one of: system, user" in refused("debian12", rsync_mirror_scope="users")
+
+
+def test_pulling_everywhere_ends_with_a_line_for_each_job_of_each_mirror() -> None:
+    code, output, _changed = play("pull_mirrors", "debian11,home1")
+    assert code == 0, output
+    lines = [line.strip() for line in output.splitlines()]
+    for name in ("debian11", "home1"):
+        assert f"{name}: docs: unchanged (rsync://source1/docs/)" in lines
+        assert f"{name}: slow: unchanged (rsync://source1/slow/)" in lines
+
+
+def test_one_job_can_be_pulled_alone() -> None:
+    code, output, _changed = play("pull_mirrors", "debian11", "--extra-vars=job=docs")
+    assert code == 0, output
+    assert "debian11: docs: unchanged" in output
+    assert "slow" not in output
+
+
+def test_pulling_a_job_that_nobody_has_is_refused() -> None:
+    code, output, _changed = play("pull_mirrors", "debian11", "--extra-vars=job=dosc")
+    assert code == 2
+    assert "No mirror of this play has a job 'dosc'. There are: docs, slow." in " ".join(output.split())
+
+
+def test_a_mirror_that_fails_stops_no_other_and_the_play_says_so(hosts: dict[str, Host]) -> None:
+    hosts["debian11"].check_output("chmod 0555 /srv/mirror/docs && chown root /srv/mirror/docs")
+    try:
+        code, output, _changed = play("pull_mirrors", "debian11,debian13", "--extra-vars=job=docs")
+    finally:
+        hosts["debian11"].check_output("chmod 0755 /srv/mirror/docs && chown mirrornet /srv/mirror/docs")
+    assert code == 2
+    assert "debian11: docs: failed: The target /srv/mirror/docs is not writable" in output
+    assert "debian13: docs: unchanged" in output
+    assert re.search(r"^debian11 .*failed=1", output, re.MULTILINE)
+    assert re.search(r"^debian13 .*failed=0", output, re.MULTILINE)
+
+
+def test_a_job_can_be_run_while_it_is_provisioned(hosts: dict[str, Host]) -> None:
+    hosts["source1"].check_output("date > /srv/docs/sub/second")
+    job = {"name": "docs", "target": "/srv/mirror/docs", "exclude": ["*.tmp"], "schedule": "never"}
+    code, output, changed = play("provision_mirrors", "debian13", rsync_mirror_run="wait", rsync_mirror_jobs=[job])
+    assert code == 0, output
+    assert changed["debian13"] >= 1
+    assert hosts["debian13"].check_output("cat /srv/mirror/docs/sub/second") == hosts["source1"].check_output("cat /srv/docs/sub/second")
+    assert not hosts["debian13"].file("/etc/cron.d/mirrornet-docs").exists
+
+
+@pytest.mark.parametrize(
+    ("name", "home", "trees"),
+    [("debian12", "/root", "/srv/mirror"), ("home1", "/home/alice", "/home/alice/mirror")],
+)
+def test_absent_jobs_leave_the_trees_and_nothing_else(hosts: dict[str, Host], name: str, home: str, trees: str) -> None:
+    jobs = [{"name": "docs", "state": "absent"}, {"name": "slow", "state": "absent"}]
+    code, output, changed = play("provision_mirrors", name, rsync_mirror_jobs=jobs)
+    assert code == 0, output
+    assert changed[name] >= 1
+    host = hosts[name]
+    traces = [f"{home}/{path}" for path in (".config/mirrornet", ".local/state/mirrornet", ".local/bin/mirrornet")]
+    traces += ["/etc/cron.d/mirrornet-docs", "/etc/mirrornet", "/usr/local/bin/mirrornet"]
+    assert [path for path in traces if host.file(path).exists] == []
+    assert host.check_output(f"find {trees} -type f | sort").split() == [
+        f"{trees}/{path}" for path in ("docs/first", "docs/news", "docs/sub/second", "slow/file")
+    ]
+    if name == "home1":
+        assert host.run("crontab -u alice -l").stdout_bytes == CRONTAB.read_bytes()
+    again = play("provision_mirrors", name, rsync_mirror_jobs=jobs)
+    assert (again[0], again[2]) == (0, {name: 0}), again[1]
