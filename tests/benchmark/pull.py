@@ -1,10 +1,11 @@
 # Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measure what a pull costs over the bare rsync command, side by side. Called by `make bench`, at the top of the checkout.
+"""Measure what a pull costs over the bare rsync command, side by side.
 
-Both run as whole processes against one rsync daemon on loopback, in turn, and the medians are compared. BENCH_FILES is the size of the tree.
-The figures also go to .build/bench/pull.json.
+Called by `make bench` at the top of the checkout, with the engine and the unit tests' master on PYTHONPATH. Both run as whole processes
+against one rsync daemon on loopback, in turn, and the medians are compared. BENCH_FILES is the size of the tree. Where a run needs a plan
+and a transfer, so does the bare command: what is left is our own. The figures also go to .build/bench/pull.json.
 """
 
 from __future__ import annotations
@@ -18,10 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = ["tests/unit", "plugins/module_utils"]
-
 from conftest import Master, Mirror, free_port
-
 from mirrornet import package, rsync
 from mirrornet.rsync import Mode
 
@@ -38,10 +36,11 @@ def grow(master: Master) -> None:
     (master.tree / "lastupdate").write_text("0")
 
 
-def timed(command: list[str], environment: dict[str, str]) -> float:
-    """Milliseconds of one whole process."""
+def timed(commands: list[list[str]], environment: dict[str, str]) -> float:
+    """Milliseconds of whole processes, one after the other."""
     start = time.perf_counter()
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    for command in commands:
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
     return (time.perf_counter() - start) * 1000
 
 
@@ -53,15 +52,27 @@ def connections(master: Master) -> int:
 def compare(master: Master, mirror: Mirror, bare: Mirror, command: Path, changes: int, **options: object) -> dict[str, float]:
     """Medians of both, for runs that find ``changes`` changed files."""
     job = mirror.define(**options)
-    plain = rsync.argv(rsync.find(), job, master.url(), str(bare.target), Mode(delete=True))
+    transfer = rsync.argv(rsync.find(), job, master.url(), str(bare.target), Mode(delete=True))
+    plan = rsync.argv(rsync.find(), job, master.url(), str(bare.target), Mode(delete=True), dry_run=True)
+    fetch = rsync.fetch(rsync.find(), job, master.url(), "lastupdate", bare.base / "fetched")
+    plain = [fetch] if job.check_file else [plan, transfer] if changes else [plan]
     environment = {**os.environ, "RSYNC_PASSWORD": ""}
-    ours = [str(command), "--config-dir", str(mirror.places.config_dir), "--state-dir", str(mirror.places.state_dir), "pull", "--quiet", "tree"]
+    ours = [
+        str(command),
+        "--config-dir",
+        str(mirror.places.config_dir),
+        "--state-dir",
+        str(mirror.places.state_dir),
+        "pull",
+        "--quiet",
+        "tree",
+    ]
     times: dict[str, list[float]] = {"rsync": [], "mirrornet": []}
     asked = {"rsync": 0, "mirrornet": 0}
     for number in range(-1, ROUNDS):
         for change in range(changes):
             (master.tree / f"{change:04d}" / "00.txt").write_text(f"round {number} {time.time_ns()}\n")
-        for name, words in (("rsync", plain), ("mirrornet", ours)) if number % 2 else (("mirrornet", ours), ("rsync", plain)):
+        for name, words in (("rsync", plain), ("mirrornet", [ours])) if number % 2 else (("mirrornet", [ours]), ("rsync", plain)):
             before = connections(master)
             spent = timed(words, environment)
             time.sleep(0.05)  # The daemon writes its log after the client has gone.

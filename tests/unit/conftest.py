@@ -82,7 +82,7 @@ class Master:
             "login": f"path = {self.tree}\nauth users = joe\nsecrets file = {self.base}/secrets",
             "closed": f"path = {self.tree}\nhosts deny = *",
             "gone": f"path = {self.base}/not-there",
-            "full": f"path = {self.tree}\nmax connections = -1",
+            "full": f"path = {self.tree}\nmax connections = -1\nlock file = {self.base}/lock",
         }
         config = self.base / "rsyncd.conf"
         config.write_text(

@@ -230,6 +230,7 @@ def test_unreadable_files_bring_the_rest_and_delete_nothing(master: Master, mirr
     assert (report.outcome, report.kind, report.exit_code) == ("failed", "incomplete", int(Exit.INCOMPLETE))
     assert (mirror.target / "fresh").exists()
     assert (mirror.target / "release-0" / "file-0.txt").exists()
+    (mirror.target / "release-1").chmod(0o755)  # It came with the source's mode.
     assert (mirror.target / "release-1" / "file-1.txt").exists()
     assert mirror.pull().outcome == "updated"
     assert tree(mirror.target) == tree(master.tree)
