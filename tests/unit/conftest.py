@@ -82,7 +82,7 @@ class Master:
             "login": f"path = {self.tree}\nauth users = joe\nsecrets file = {self.base}/secrets",
             "closed": f"path = {self.tree}\nhosts deny = *",
             "gone": f"path = {self.base}/not-there",
-            "full": f"path = {self.tree}\nmax connections = -1",
+            "full": f"path = {self.tree}\nmax connections = -1\nlock file = {self.base}/lock",
         }
         config = self.base / "rsyncd.conf"
         config.write_text(
@@ -152,6 +152,14 @@ class Mirror:
         """The report on disk."""
         value: dict[str, Any] = json.loads(self.places.report("tree").read_bytes())
         return value
+
+    def phase(self) -> str | None:
+        """How far the run is that is at work; None if none is."""
+        try:
+            phase: str = json.loads(self.places.running("tree").read_bytes())["phase"]
+        except (OSError, ValueError):
+            return None
+        return phase
 
     def command(self, *words: str) -> list[str]:
         return [

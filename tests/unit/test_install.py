@@ -177,7 +177,7 @@ def test_foreign_file_in_place_of_the_command(base: Path) -> None:
 def test_overlap_with_another_job(base: Path) -> None:
     put(base)
     prepared = install.present(a_job(base, name="other", target=str(base / "srv" / "sage" / "sub")), how(base))
-    assert "of job 'sage'" in prepared.problems[0]
+    assert "of job 'sage'" in prepared.missing[0]
 
 
 def test_what_an_earlier_task_may_bring_is_only_missing(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,12 @@ NO_LOCKS = "import errno, fcntl\ndef flock(fd, how): raise OSError(errno.ENOLCK,
 @pytest.mark.parametrize("prelude", ["", NO_LOCKS], ids=["flock", "owner-file"])
 @pytest.mark.parametrize("stale", [False, True], ids=["clean", "stale"])
 def test_simultaneous_starts_never_overlap(tmp_path: Path, prelude: str, stale: bool) -> None:
-    for number in range(5):
+    start_together(tmp_path, prelude, stale, rounds=5)
+
+
+def start_together(tmp_path: Path, prelude: str, stale: bool, rounds: int) -> None:
+    """Three starts at the same moment, each round with a lock of its own; fails if two of them are at work at once."""
+    for number in range(rounds):
         path = tmp_path / f"lock-{number}"
         if stale:
             path.write_text("12345\n")

@@ -230,6 +230,7 @@ def test_unreadable_files_bring_the_rest_and_delete_nothing(master: Master, mirr
     assert (report.outcome, report.kind, report.exit_code) == ("failed", "incomplete", int(Exit.INCOMPLETE))
     assert (mirror.target / "fresh").exists()
     assert (mirror.target / "release-0" / "file-0.txt").exists()
+    (mirror.target / "release-1").chmod(0o755)  # It came with the source's mode.
     assert (mirror.target / "release-1" / "file-1.txt").exists()
     assert mirror.pull().outcome == "updated"
     assert tree(mirror.target) == tree(master.tree)
@@ -289,7 +290,7 @@ class TestKilled:
         (master.tree / "big").write_bytes(os.urandom(4 << 20))
         mirror.define(bandwidth_limit=200)
         run = mirror.start("pull", "tree")
-        wait_until(lambda: _phase(mirror) == "transfer", "the transfer")
+        wait_until(lambda: mirror.phase() == "transfer", "the transfer")
         return run
 
     def test_by_kill_9(self, master: Master, mirror: Mirror) -> None:
@@ -355,14 +356,6 @@ def test_busy_names_the_holder(master: Master, mirror: Mirror) -> None:
     assert (report.outcome, report.exit_code) == ("busy", 75)
     assert "another process" in report.message
     assert not mirror.places.report("tree").exists()
-
-
-def _phase(mirror: Mirror) -> str | None:
-    try:
-        phase: str = json.loads(mirror.places.running("tree").read_bytes())["phase"]
-    except (OSError, ValueError):
-        return None
-    return phase
 
 
 def _is_free(mirror: Mirror) -> bool:

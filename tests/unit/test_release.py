@@ -79,6 +79,7 @@ class TestIndexLast:
                 job_command,
                 environment=rsync.environment(job, master.url()),
                 seconds=30,
+                idle=30,
                 lock_fd=nothing.fileno(),
                 on_output=lines.append,
                 on_error=lines.append,

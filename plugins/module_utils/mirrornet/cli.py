@@ -1,7 +1,10 @@
 # Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command ``mirrornet``."""
+"""The command ``mirrornet``.
+
+What only rare commands need is imported when they are called: cron calls ``pull`` many times a day on every mirror.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import __version__, approval, job, pull, report, run, switch, verify
+from . import __version__, job, pull, report
 from .errors import Exit, Failure
 from .files import read_json, to_json
 from .places import Places, chosen_places
@@ -106,6 +109,8 @@ def _pull(places: Places, arguments: argparse.Namespace) -> int:
 
 
 def _verify(places: Places, arguments: argparse.Namespace) -> int:
+    from . import verify
+
     definition = _load(places, arguments.job)
     done = verify.verify(places, definition, os.uname().nodename, percent=arguments.sample, repair=arguments.repair)
     return _tell(done, arguments)
@@ -124,6 +129,8 @@ def _tell(done: report.Report, arguments: argparse.Namespace) -> int:
 
 
 def _approve(places: Places, arguments: argparse.Namespace) -> int:
+    from . import approval
+
     definition = _load(places, arguments.job)
     held = approval.approve(places, definition.name, arguments.hours)
     print(f"{definition.name}: approved for {arguments.hours:g} h: {held} `mirrornet pull {definition.name}` does it now.")
@@ -131,6 +138,8 @@ def _approve(places: Places, arguments: argparse.Namespace) -> int:
 
 
 def _roll_back(places: Places, arguments: argparse.Namespace) -> int:
+    from . import approval, run, switch
+
     definition = _load(places, arguments.job)
     with run.locked(places, definition):
         release = switch.roll_back(Path(definition.target))

@@ -14,12 +14,13 @@ from typing import Any
 Owner = tuple[int, int]
 
 
-def replace(path: Path, data: bytes, mode: int = 0o644, owner: Owner | None = None) -> None:
-    """Put ``data`` at ``path`` so that after a crash at any instant either the old or the new content is there.
+def replace(path: Path, data: bytes, mode: int = 0o644, owner: Owner | None = None, *, durable: bool = True) -> None:
+    """Put ``data`` at ``path`` so that whenever this process is killed, either the old or the new content is there.
 
-    ``owner`` is (uid, gid). The name of the temporary file is fixed, so a crash leaves one file at most, which the next call replaces;
-    callers hold the lock of whatever the file belongs to. The name starts with a dot, which programs that read a whole directory
-    (cron.d, logrotate.d) pass over. Raises OSError.
+    ``durable`` makes that true for a power loss too, at the price of some milliseconds of waiting for the disk. ``owner`` is (uid, gid).
+    The name of the temporary file is fixed, so a crash leaves one file at most, which the next call replaces; callers hold the lock of
+    whatever the file belongs to. The name starts with a dot, which programs that read a whole directory (cron.d, logrotate.d) pass over.
+    Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
@@ -31,12 +32,14 @@ def replace(path: Path, data: bytes, mode: int = 0o644, owner: Owner | None = No
             os.fchmod(file.fileno(), mode)
             if owner is not None:
                 os.fchown(file.fileno(), *owner)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -89,7 +89,8 @@ def present(job: Job, how: Installation) -> Prepared:
     owner = _account(job, how, prepared)
     _check_host(job, how, prepared)
     entry = _schedule_entry(job, how, prepared)
-    prepared.problems += conflicts(how.places, job)
+    # The other job may be one that an earlier task is about to remove.
+    prepared.missing += conflicts(how.places, job)
     definition = how.places.definition(job.name)
     steps: list[Change | None] = [
         *_directory(definition.parent),

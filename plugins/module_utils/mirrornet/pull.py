@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from .job import Job
 from .places import IN_TREE, Places
 from .report import Report
 from .rsync import Mode
-from .run import Run, under_lock
+from .run import Run, idle_of, under_lock
 from .source import Plan
 
 _Answer = TypeVar("_Answer")
@@ -39,6 +38,8 @@ def _with_retries(run: Run, reseed: bool) -> None:
         try:
             return _procedure(run, reseed)
         except Failure as failure:
+            import random  # Late, as most runs have no use for it.
+
             wait = pause * random.SystemRandom().uniform(0.5, 1.5)
             if not failure.passing or left == 0 or wait > run.left:
                 raise
@@ -161,7 +162,9 @@ def _is_known(run: Run, origin: str) -> bool:
     old = source.stale(job, origin, time.time() - fresh.stat().st_mtime)
     if old is not None:
         raise old
-    due = record.last_compared is None or record.last_compared <= report.utc(time.time() - job.full_check)
+    # A time that is yet to come was written before the clock was set back: it tells nothing.
+    last, now = record.last_compared, time.time()
+    due = last is None or not report.utc(now - job.full_check) < last <= report.utc(now)
     return not due and not record.unfinished and known.is_file() and known.read_bytes() == fresh.read_bytes()
 
 
@@ -345,6 +348,7 @@ def dry_run(job: Job) -> tuple[Plan, list[str], guard.Hold | None]:
                 rsync.argv(program, job, origin, _compared_tree(job), Mode(delete=True), dry_run=True),
                 environment=rsync.environment(job, origin),
                 seconds=job.time_limit,
+                idle=idle_of(job),
                 lock_fd=nothing.fileno(),
                 on_output=take,
                 on_error=lambda line: None,

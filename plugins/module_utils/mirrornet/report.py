@@ -98,7 +98,7 @@ class Report:
             return True
         if self.outcome not in ("failed", "held"):
             return False
-        return self.kind != self.former_kind or self.alarmed is None or self.alarmed <= utc(now - ALARM_AGAIN)
+        return self.kind != self.former_kind or self.alarmed is None or not utc(now - ALARM_AGAIN) < self.alarmed <= utc(now)
 
     def line(self) -> str:
         """The run in one line, for people."""
@@ -144,7 +144,8 @@ class Recorder:
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        replace(self._places.running(self.report.job), to_json(self._state))
+        # Not worth waiting for the disk: if the power fails and this is torn, the next run only can't say how far this one was.
+        replace(self._places.running(self.report.job), to_json(self._state), durable=False)
 
     def log(self, line: str) -> None:
         """One line into the log, as long as it is not full."""
@@ -183,7 +184,7 @@ class Recorder:
         if not is_real_directory(directory):
             return
         for source in (self._places.report(self.report.job), self._places.log(self.report.job)):
-            replace(directory / source.name, source.read_bytes())
+            replace(directory / source.name, source.read_bytes(), durable=False)  # A copy: the next run writes it again.
 
 
 @contextlib.contextmanager
@@ -197,7 +198,7 @@ def recording(places: Places, report: Report) -> Iterator[Recorder]:
     if former.get("outcome") in ("failed", "held"):
         report.former_kind, report.alarmed = former.get("kind"), former.get("alarmed")
     left = read_json(places.running(name))
-    if left:
+    if places.running(name).exists():  # Also a torn one tells that the former run did not end by itself.
         report.unfinished = True
         report.interrupted = {"started": str(left.get("started")), "phase": str(left.get("phase"))}
     with places.log(name).open("wb") as log, places.errors(name).open("wb") as errors:

@@ -253,6 +253,8 @@ class Ended:
     code: int
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     timed_out: bool = False
+    #: Whether it was ended because nothing had happened for too long.
+    stalled: bool = False
 
     @property
     def error_text(self) -> str:
@@ -264,11 +266,14 @@ def call(
     *,
     environment: dict[str, str],
     seconds: float,
+    idle: float,
     lock_fd: int,
     on_output: Callable[[str], None],
     on_error: Callable[[str], None],
 ) -> Ended:
-    """Run rsync to its end, at most for ``seconds``; every line of output and of errors is handed on as it comes.
+    """Run rsync to its end, at most for ``seconds``, and as long as it doesn't do nothing at all for ``idle`` seconds.
+
+    Every line of output and of errors is handed on as it comes.
 
     rsync leads a process group of its own, and all of the group is ended at the limit, since rsync's own time-outs don't cover a server
     that keeps sending. It inherits the lock (see ``lock.exclusive``) and is told by the kernel to stop when this process dies.
@@ -291,8 +296,9 @@ def call(
             on_error(line)
 
         try:
-            ended.timed_out = not _read_lines(child, deadline, on_output, take_error)
-            if not ended.timed_out:
+            given_up = _read_lines(child, deadline, idle, on_output, take_error)
+            ended.timed_out, ended.stalled = given_up == "time_limit", given_up == "stalled"
+            if given_up is None:
                 try:
                     child.wait(max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
@@ -328,15 +334,21 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
             child.wait(_KILL_AFTER)
         except subprocess.TimeoutExpired:
             continue
-        # The leader is gone; whatever else is in the group (rsync's receiver) gets no second chance.
+        # The leader is gone; whatever else is in the group (rsync's receiver) gets no second chance, and is waited for.
+        deadline = time.monotonic() + _KILL_AFTER
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+            while time.monotonic() < deadline:
+                os.killpg(child.pid, signal.SIGKILL)
+                time.sleep(0.01)
         return
 
 
-def _read_lines(child: subprocess.Popen[bytes], deadline: float, on_output: Callable[[str], None], on_error: Callable[[str], None]) -> bool:
-    """Hand on lines until both pipes are closed; False if the deadline came first."""
+def _read_lines(
+    child: subprocess.Popen[bytes], deadline: float, idle: float, on_output: Callable[[str], None], on_error: Callable[[str], None]
+) -> str | None:
+    """Hand on lines until both pipes are closed; else why it was given up: "time_limit", or "stalled" after ``idle`` seconds of no life."""
     pending: dict[int, bytes] = {}
+    pulse = _Pulse(child.pid, idle)
     with selectors.DefaultSelector() as selector:
         for pipe, take in ((child.stdout, on_output), (child.stderr, on_error)):
             if pipe is not None:
@@ -345,8 +357,10 @@ def _read_lines(child: subprocess.Popen[bytes], deadline: float, on_output: Call
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
-                return False
-            for key, _ in selector.select(left):
+                return "time_limit"
+            if pulse.has_stopped():
+                return "stalled"
+            for key, _ in selector.select(min(left, pulse.interval)):
                 chunk = os.read(key.fd, 65536)
                 *lines, rest = (pending[key.fd] + chunk).split(b"\n")
                 if not chunk:
@@ -355,7 +369,50 @@ def _read_lines(child: subprocess.Popen[bytes], deadline: float, on_output: Call
                 pending[key.fd] = rest[:_LONGEST_LINE]
                 for line in lines:
                     key.data(line.decode("utf-8", "backslashreplace").rstrip("\r"))
-    return True
+    return None
+
+
+class _Pulse:
+    """Whether rsync's processes still do anything.
+
+    rsync's own --timeout doesn't notice a source that falls silent in mid-file while its connection stands: the client counts the
+    keep-alive messages that it sends itself as life (measured with 3.5.0). What counts here are bytes that its processes read, from
+    the network or the disk, and processor time: a client that compares a large tree reads little, but computes.
+    """
+
+    def __init__(self, pid: int, idle: float) -> None:
+        self._pid = pid
+        self._idle = idle
+        self._last: tuple[int, int] = (0, 0)
+        self._since = self._looked = time.monotonic()
+        #: Seconds between two looks.
+        self.interval = min(max(idle / 5, 0.5), 10.0)
+
+    def has_stopped(self) -> bool:
+        """Look, if it is time to; whether nothing has happened for longer than allowed."""
+        now = time.monotonic()
+        if now - self._looked < self.interval:
+            return False
+        self._looked = now
+        activity = _activity(self._pid)
+        # The keep-alive messages cost a processor tick now and then.
+        if activity[0] != self._last[0] or activity[1] - self._last[1] > 2:
+            self._last, self._since = activity, now
+        return now - self._since > self._idle
+
+
+def _activity(pid: int) -> tuple[int, int]:
+    """Bytes read and processor ticks used, by a process and all that it has started; proc(5)."""
+    read = ticks = 0
+    process = Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        read += int((process / "io").read_bytes().split()[1])
+        fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+        for child in (process / "task" / str(pid) / "children").read_bytes().split():
+            more = _activity(int(child))
+            read, ticks = read + more[0], ticks + more[1]
+    return read, ticks
 
 
 @dataclass(frozen=True)
@@ -430,7 +487,10 @@ _WORDS: tuple[tuple[str, _Kind], ...] = (
             "Ask its operator whether the key was changed.",
         ),
     ),
-    ("Permission denied (publickey", _Kind("login_refused", Exit.REFUSED, "{source} refuses the SSH key", "Ask its operator to accept the key.")),
+    (
+        "Permission denied (publickey",
+        _Kind("login_refused", Exit.REFUSED, "{source} refuses the SSH key", "Ask its operator to accept the key."),
+    ),
     (
         "certificate verify failed",
         _Kind(
@@ -469,6 +529,9 @@ def failure(ended: Ended, source: str, target: str) -> Failure | None:
     if ended.timed_out:
         message = f"The transfer from {source} reached the job's time limit and was ended."
         return Failure("time_limit", Exit.TIME_LIMIT, message, "Raise time_limit if the tree needs longer; the next run goes on from here.")
+    if ended.stalled:
+        message = f"{source} was lost: the connection stands, but nothing has come for longer than io_timeout."
+        return Failure(_LOST.name, _LOST.exit_code, message, _LOST.remedy, passing=True)
     if ended.code in (0, 24):
         return None
     if ended.code < 0:

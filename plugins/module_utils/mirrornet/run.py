@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +32,8 @@ class Run:
     recorder: Recorder
     lock_fd: int
     deadline: float
+    #: Seconds without any sign of life after which a call of rsync is given up.
+    idle: float
 
     @property
     def record(self) -> Report:
@@ -50,10 +51,16 @@ class Run:
             command,
             environment=rsync.environment(self.job, origin),
             seconds=self.left if seconds is None else min(seconds, self.left),
+            idle=self.idle,
             lock_fd=self.lock_fd,
             on_output=on_output,
             on_error=self.recorder.error,
         )
+
+
+def idle_of(job: Job) -> float:
+    """Seconds without any sign of life that a job allows. rsync's own limit, where it works, comes first: it knows more to say."""
+    return job.io_timeout + 1
 
 
 def under_lock(places: Places, job: Job, host: str, work: Callable[[Run], None]) -> Report:
@@ -69,10 +76,12 @@ def under_lock(places: Places, job: Job, host: str, work: Callable[[Run], None])
             try:
                 with _stopped_by_signals():
                     recorder.phase("start")
-                    work(Run(places, job, rsync.find(), recorder, lock_fd, time.monotonic() + job.time_limit))
+                    work(Run(places, job, rsync.find(), recorder, lock_fd, time.monotonic() + job.time_limit, idle_of(job)))
             except Failure as failure:
                 record.failed(failure)
             except Exception as error:
+                import traceback
+
                 recorder.error(traceback.format_exc())
                 message = f"mirrornet itself failed: {error!r}."
                 record.failed(Failure("internal", Exit.INTERNAL, message, f"Please report it, with {places.errors(job.name)}."))

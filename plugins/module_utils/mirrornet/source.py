@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import socket
 import time
 from dataclasses import dataclass, field
 
@@ -48,6 +46,8 @@ class Plan:
             return
         if len(self.going) < _SHOWN:
             self.going.append(item.name)
+        import hashlib  # Late, as most runs delete nothing.
+
         one = int.from_bytes(hashlib.sha256(item.name.encode("utf-8", "backslashreplace")).digest(), "big")
         self._deleted = (self._deleted + one) % (1 << 256)
 
@@ -61,6 +61,8 @@ def in_order(job: Job, sources: tuple[str, ...]) -> list[str]:
 
 def _connect_seconds(job: Job, source: str) -> float:
     """Seconds that a TCP connection to a source takes; infinite if none comes about, which leaves the source the last resort."""
+    import socket
+
     where = location.parse(source)
     started = time.monotonic()
     try:

@@ -34,6 +34,7 @@ def _procedure(run: Run, percent: float, repair: bool) -> None:
     if not Path(job.tree).is_dir():
         raise Failure("target_missing", Exit.TARGET, f"{job.tree} doesn't exist: there is nothing to verify.", "Pull the job first.")
     record.compared_all = percent >= 100
+    run.idle = job.time_limit  # A source that reads a large file for its checksum is silent, and not dead.
     mode = Mode(checksum=True, delete=True)
     if not record.compared_all:
         mode = Mode(checksum=True, files_from=_sample(run, percent))
