@@ -38,7 +38,7 @@ demo-down: ## Remove the demo's hosts and network
 	@tests/hosts/leave 2>/dev/null || true
 
 # == Tests
-.PHONY: test check lint types unit sanity unit-hosts molecule bench
+.PHONY: test check lint types unit sanity unit-hosts molecule bench soak
 test: venv hosts ## Run everything: check, sanity, the engine on all releases, all scenarios (JOBS=2)
 	@$(venv)/bin/python tests/tools/run_steps.py --jobs "$(or $(JOBS),$(shell echo $$(($$(nproc) + 1))))" \
 	    sanity $(addprefix molecule-,$(scenarios)) check unit-hosts
@@ -75,8 +75,12 @@ $(addprefix molecule-,$(scenarios)): molecule-%: venv hosts
 	@$(enter) MOLECULE_EPHEMERAL_DIRECTORY="$(build)/molecule/$*" MOLECULE_COMMAND_BORDERS=false \
 	    flock --close /run/lock/mirrornet-molecule-$* molecule $(DO) --scenario-name "$*"
 
-bench: venv hosts ## Measure: tasks and seconds a host of a first and a second site.yml run
+bench: venv hosts ## Measure: a pull beside the bare rsync (BENCH_FILES=10000), and a first and a second site.yml run
+	@PYTHONPATH=tests/unit:plugins/module_utils python3 tests/benchmark/pull.py
 	@$(enter) python3 tests/benchmark/bench.py
+
+soak: venv ## Kill runs by the hundred (SOAK_KILLS=200) and start them together 60 times: about 15 minutes
+	PYTHONPATH=tests/unit pytest -n auto -q -p conftest tests/soak
 
 # == Parts
 .PHONY: packages venv hosts build docs clean distclean

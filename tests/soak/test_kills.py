@@ -46,7 +46,7 @@ def test_kill_9_at_any_moment(master: Master, mirror: Mirror, options: dict[str,
 
 def _change(master: Master, chance: random.Random, number: int) -> None:
     """A new release: some files new, some rewritten, some gone."""
-    for _ in range(6):
+    for dummy in range(6):
         path = master.tree / f"release-{chance.randrange(3)}" / f"file-{chance.randrange(40)}.txt"
         if path.exists() and chance.random() < 0.3:
             path.unlink()
@@ -56,7 +56,7 @@ def _change(master: Master, chance: random.Random, number: int) -> None:
 
 
 def _finish(mirror: Mirror, options: dict[str, object]) -> None:
-    for _ in range(200):
+    for dummy in range(200):
         report = mirror.pull(max_delete_percent=90, **options)
         if report.outcome != "busy":
             break

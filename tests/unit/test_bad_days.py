@@ -59,7 +59,7 @@ def test_files_vanish_while_they_are_read(master: Master, mirror: Mirror) -> Non
     time.sleep(0.3)
     for number in range(30, 40):
         (master.tree / f"part-{number:02d}").unlink()
-    out, _ = run.communicate()
+    out = run.communicate()[0]
     assert json.loads(out)["outcome"] == "updated", out
     assert mirror.pull(max_delete_percent=50).outcome in ("updated", "unchanged")
     assert tree(mirror.target) == tree(master.tree)

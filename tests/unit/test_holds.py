@@ -171,7 +171,7 @@ def test_digest_does_not_depend_on_the_order() -> None:
     from mirrornet.source import Plan
 
     lines = [f"*deleting  |0|file-{number}" for number in range(5)]
-    plans = [Plan("s", Tally()) for _ in range(3)]
+    plans = [Plan("s", Tally()) for dummy in range(3)]
     for line in lines:
         plans[0].take(line)
     for line in reversed(lines):

@@ -109,10 +109,10 @@ def start_together(tmp_path: Path, prelude: str, stale: bool, rounds: int) -> No
             path.write_text("12345\n")
             (tmp_path / f"lock-{number}.owner-7").write_text('{"boot_id": "earlier", "pid": 1, "start_ticks": 1}')
         together = str(time.time() + 0.4)
-        tries = [start(prelude + TAKE, str(path), together) for _ in range(3)]
+        tries = [start(prelude + TAKE, str(path), together) for dummy in range(3)]
         said = [attempt.communicate() for attempt in tries]
-        assert all(error == "" for _, error in said), said
-        assert "worked\n" in [out for out, _ in said]
+        assert all(error == "" for dummy, error in said), said
+        assert "worked\n" in [out for out, dummy in said]
 
 
 class TestOwnerFile:
@@ -127,7 +127,7 @@ class TestOwnerFile:
 
     def test_taken_and_given_back(self, tmp_path: Path) -> None:
         path = tmp_path / "lock"
-        for _ in range(3):
+        for dummy in range(3):
             with lock.exclusive(path):
                 assert held(path)
         assert not held(path)

@@ -140,7 +140,7 @@ class TestGuards:
         before = tree(mirror.target)
         shutil.rmtree(master.tree)
         master.tree.mkdir()
-        for _ in range(3):  # A limit that let a few go at each run would erode.
+        for dummy in range(3):  # A limit that let a few go at each run would erode.
             report = mirror.pull(max_delete_percent=100)
             assert (report.outcome, report.kind, report.exit_code) == ("held", "source_empty", int(Exit.HELD))
         assert tree(mirror.target) == before
@@ -340,7 +340,7 @@ def test_two_at_once_one_works(master: Master, mirror: Mirror) -> None:
     master.fill()
     (master.tree / "big").write_bytes(os.urandom(1 << 20))
     mirror.define(bandwidth_limit=500)
-    runs = [mirror.start("pull", "--json", "tree") for _ in range(3)]
+    runs = [mirror.start("pull", "--json", "tree") for dummy in range(3)]
     outcomes = sorted(json.loads(run.communicate()[0])["outcome"] for run in runs)
     assert outcomes == ["busy", "busy", "updated"]
     assert sorted(run.returncode for run in runs) == [0, 75, 75]

@@ -139,7 +139,7 @@ class TestSwitch:
         (master.tree / "big").write_bytes(os.urandom(2 << 20))
         mirror.define(switch=True, bandwidth_limit=200)
         run = mirror.start("pull", "tree")
-        wait_until(lambda: (mirror.target / "releases" / "next" / "release-0").exists(), "the transfer")
+        wait_until((mirror.target / "releases" / "next" / "release-0").exists, "the transfer")
         run.kill()
         run.wait()
         assert self.shown(mirror) == former
@@ -177,7 +177,7 @@ class TestSwitch:
 
     def test_names_grow_also_when_the_clock_does_not(self, tmp_path: Path) -> None:
         names = []
-        for _ in range(3):
+        for dummy in range(3):
             switch.next_release(tmp_path).mkdir(parents=True)
             names.append(switch.show_next(tmp_path).name)
         (tmp_path / "releases" / "29990101T000000Z").mkdir()

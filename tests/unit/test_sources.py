@@ -45,7 +45,7 @@ class TestSeeds:
         assert report.source == master.url()
         assert report.deletions == 1, "what only the seed had"
         assert tree(mirror.target) == tree(master.tree)
-        seeded, _, brought = mirror.places.log("tree").read_text().partition("Z transfer\n")
+        seeded, dummy, brought = mirror.places.log("tree").read_text().partition("Z transfer\n")
         assert "file-1.txt" in seeded
         assert "file-1.txt" not in brought
         assert "newer" in brought
@@ -77,7 +77,7 @@ class TestOrder:
         job = Job("t", (master.url(), second.url()), "/t", source_order="fastest")
         dead = "rsync://127.0.0.1:1/tree/"
         times = {master.url(): 0.2, second.url(): 0.1}
-        monkeypatch.setattr(source, "_connect_seconds", lambda _, url: times[url])
+        monkeypatch.setattr(source, "_connect_seconds", lambda job, url: times[url])
         assert source.in_order(job, job.sources) == [second.url(), master.url()]
         monkeypatch.undo()
         assert source.in_order(job, (dead, master.url())) == [master.url(), dead]

@@ -24,6 +24,14 @@ from .files import read_json, to_json
 from .places import Places, chosen_places
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (``errors.Exit``)."""
     arguments = _parser().parse_args(argv)
@@ -31,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(places, arguments))
     except Failure as failure:
-        print(f"mirrornet: {failure}", file=sys.stderr)
+        _complain(f"mirrornet: {failure}")
         return int(failure.exit_code)
     except BrokenPipeError:
         # The reader of our output (head, less) has seen enough.
@@ -122,9 +130,9 @@ def _tell(done: report.Report, arguments: argparse.Namespace) -> int:
         sys.stdout.write(to_json(dataclasses.asdict(done)).decode())
     elif done.outcome in ("failed", "held") or done.kind == "busy_too_long":
         if not arguments.quiet or done.is_news(time.time()):
-            print(done.line(), file=sys.stderr)
+            _complain(done.line())
     elif not arguments.quiet:
-        print(done.line())
+        _say(done.line())
     return done.exit_code
 
 
@@ -133,7 +141,7 @@ def _approve(places: Places, arguments: argparse.Namespace) -> int:
 
     definition = _load(places, arguments.job)
     held = approval.approve(places, definition.name, arguments.hours)
-    print(f"{definition.name}: approved for {arguments.hours:g} h: {held} `mirrornet pull {definition.name}` does it now.")
+    _say(f"{definition.name}: approved for {arguments.hours:g} h: {held} `mirrornet pull {definition.name}` does it now.")
     return int(Exit.OK)
 
 
@@ -144,7 +152,7 @@ def _roll_back(places: Places, arguments: argparse.Namespace) -> int:
     with run.locked(places, definition):
         release = switch.roll_back(Path(definition.target))
         approval.hold_back(places, definition.name)
-    print(f"{definition.name}: shows {release} again; runs are held until `mirrornet approve {definition.name}`.")
+    _say(f"{definition.name}: shows {release} again; runs are held until `mirrornet approve {definition.name}`.")
     return int(Exit.OK)
 
 
@@ -163,11 +171,11 @@ def _dry_run(definition: job.Job, arguments: argparse.Namespace) -> int:
         sys.stdout.write(to_json(record).decode())
     elif not arguments.quiet:
         for line in lines:
-            print(line)
+            _say(line)
         size, deletions = report.human(plan.tally.size), plan.tally.deletions
-        print(f"{definition.name}: from {plan.source}: {plan.tally.files} files to bring, {size}; {deletions} entries to delete")
+        _say(f"{definition.name}: from {plan.source}: {plan.tally.files} files to bring, {size}; {deletions} entries to delete")
     if held is not None:
-        print(f"{definition.name}: would be held: {held.failure()}", file=sys.stderr)
+        _complain(f"{definition.name}: would be held: {held.failure()}")
         return int(Exit.HELD)
     return int(Exit.OK)
 
@@ -217,13 +225,13 @@ def _status(places: Places, arguments: argparse.Namespace) -> int:
         sys.stdout.write(to_json({"jobs": records}).decode())
         return int(Exit.OK)
     if not records:
-        print(f"No job is defined in {places.definitions}.")
+        _say(f"No job is defined in {places.definitions}.")
         return int(Exit.OK)
     rows = [("JOB", "STATE", "LAST RUN", "LAST COMPLETE", "ENTRIES", "WHAT")]
     rows += [(r["job"], r["state"], r["finished"] or "-", r["last_complete"] or "-", str(r["entries"] or "-"), r["what"]) for r in records]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[5]]).rstrip())
+        _say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[5]]).rstrip())
     return int(Exit.OK)
 
 

@@ -116,7 +116,10 @@ def this_process() -> dict[str, Any]:
 def is_alive(identity: dict[str, Any]) -> bool:
     """Whether the process that ``this_process`` described is still there."""
     pid = identity.get("pid")
-    return isinstance(pid, int) and identity.get("boot_id") == _boot_id() and identity.get("start_ticks") == _start_ticks(pid) is not None
+    if not isinstance(pid, int) or identity.get("boot_id") != _boot_id():
+        return False
+    ticks = _start_ticks(pid)
+    return ticks is not None and identity.get("start_ticks") == ticks
 
 
 def _boot_id() -> str:

@@ -63,7 +63,7 @@ def _procedure(run: Run, reseed: bool) -> None:
         _seed(run)
 
     record.outcome, updated = "failed", False
-    for _ in range(_ROUNDS):
+    for dummy in range(_ROUNDS):
         plan = choose(run)
         if plan is None or plan.is_empty:
             break
@@ -334,29 +334,33 @@ def dry_run(job: Job) -> tuple[Plan, list[str], guard.Hold | None]:
     guard.usable_target(Path(job.target))
     program = rsync.find()
     failures: list[tuple[str, Failure]] = []
-    with Path(os.devnull).open("rb") as nothing:
-        for origin in source.in_order(job, job.sources):
-            lines: list[str] = []
-            plan = Plan(origin, rsync.Tally())
-
-            def take(line: str, plan: Plan = plan, lines: list[str] = lines) -> None:
-                plan.take(line)
-                if rsync.parse_item(line):
-                    lines.append(line)
-
-            ended = rsync.call(
-                rsync.argv(program, job, origin, _compared_tree(job), Mode(delete=True), dry_run=True),
-                environment=rsync.environment(job, origin),
-                seconds=job.time_limit,
-                idle=idle_of(job),
-                lock_fd=nothing.fileno(),
-                on_output=take,
-                on_error=lambda line: None,
-            )
-            try:
-                _finish_plan(plan, ended, job)
-            except Failure as failure:
-                failures.append((origin, failure))
-                continue
-            return plan, lines, guard.hold(job, plan)
+    for origin in source.in_order(job, job.sources):
+        try:
+            plan, lines = _plan_without_run(program, job, origin)
+        except Failure as failure:
+            failures.append((origin, failure))
+            continue
+        return plan, lines, guard.hold(job, plan)
     raise source.none_left(failures)
+
+
+def _plan_without_run(program: str, job: Job, origin: str) -> tuple[Plan, list[str]]:
+    plan, lines = Plan(origin, rsync.Tally()), list[str]()
+
+    def take(line: str) -> None:
+        plan.take(line)
+        if rsync.parse_item(line):
+            lines.append(line)
+
+    with Path(os.devnull).open("rb") as nothing:
+        ended = rsync.call(
+            rsync.argv(program, job, origin, _compared_tree(job), Mode(delete=True), dry_run=True),
+            environment=rsync.environment(job, origin),
+            seconds=job.time_limit,
+            idle=idle_of(job),
+            lock_fd=nothing.fileno(),
+            on_output=take,
+            on_error=lambda line: None,
+        )
+    _finish_plan(plan, ended, job)
+    return plan, lines

@@ -241,7 +241,7 @@ class Tally:
         if match["key"] == "Number of files":
             # Devices and special files are in the total, but never in the tree.
             kinds = re.findall(r"(reg|dir|link): (\d+)", match["kinds"] or "")
-            self.entries = sum(int(number) for _, number in kinds) if kinds else int(match["value"])
+            self.entries = sum(int(number) for dummy, number in kinds) if kinds else int(match["value"])
         elif match["key"] == "Total bytes received":
             self.received += int(match["value"])
 
@@ -360,7 +360,7 @@ def _read_lines(
                 return "time_limit"
             if pulse.has_stopped():
                 return "stalled"
-            for key, _ in selector.select(min(left, pulse.interval)):
+            for key, dummy in selector.select(min(left, pulse.interval)):
                 chunk = os.read(key.fd, 65536)
                 *lines, rest = (pending[key.fd] + chunk).split(b"\n")
                 if not chunk:
@@ -580,7 +580,7 @@ def _refusal(source: str, said: str) -> Failure:
 def leftovers(target: Path) -> list[Path]:
     """The directories in which interrupted runs kept what had arrived. Reads every directory of the tree; follows no symlink."""
     found = []
-    for directory, names, _ in os.walk(target):
+    for directory, names, dummy in os.walk(target):
         if PARTIAL_DIR in names:
             names.remove(PARTIAL_DIR)
             found.append(Path(directory) / PARTIAL_DIR)

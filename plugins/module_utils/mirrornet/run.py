@@ -142,7 +142,7 @@ def _publish(recorder: Recorder, tree: Path) -> None:
     try:
         recorder.publish(tree)
     except OSError as error:
-        print(f"{recorder.report.job}: the report can't be copied into {tree}: {error.strerror}.", file=sys.stderr)
+        sys.stderr.write(f"{recorder.report.job}: the report can't be copied into {tree}: {error.strerror}.\n")
 
 
 def _busy(places: Places, job: Job, record: Report) -> None:

@@ -85,8 +85,8 @@ def none_left(failures: list[tuple[str, Failure]]) -> Failure:
     if len(failures) == 1:
         return failures[0][1]
     # One refused login beside three dead hosts is "unavailable": a word counts only if all agree.
-    codes = {failure.exit_code for _, failure in failures}
+    codes = {failure.exit_code for dummy, failure in failures}
     code = codes.pop() if len(codes) == 1 else Exit.UNAVAILABLE
-    reasons = " ".join(f"({number}) {failure.message}" for number, (_, failure) in enumerate(failures, 1))
+    reasons = " ".join(f"({number}) {failure.message}" for number, (dummy, failure) in enumerate(failures, 1))
     message = f"None of {len(failures)} sources could be used: {reasons}"
-    return Failure("no_source", code, message, failures[0][1].remedy, passing=any(failure.passing for _, failure in failures))
+    return Failure("no_source", code, message, failures[0][1].remedy, passing=any(failure.passing for dummy, failure in failures))

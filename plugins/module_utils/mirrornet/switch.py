@@ -44,7 +44,7 @@ def unshare(release: Path) -> None:
 
     rsync would change mode and time of such a file in place, and with it the release that is shown; what it brought itself has one link.
     """
-    for directory, _, files in os.walk(release):
+    for directory, dummy, files in os.walk(release):
         for name in files:
             path = Path(directory, name)
             if path.lstat().st_nlink > 1:
@@ -84,8 +84,8 @@ def _new_id(target: Path) -> str:
     name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     if name > last:
         return name
-    base, _, number = last.partition("-")
-    return f"{base}-{int(number or 0) + 1:06d}"
+    base, dash, number = last.partition("-")
+    return f"{base}-{int(number if dash else 0) + 1:06d}"
 
 
 def _point(target: Path, name: str) -> None:
