@@ -553,6 +553,9 @@ def _dry_run(module: AnsibleModule, result: dict[str, Any], job: Job, *, ready: 
         "items": items,
         "message": str(held.failure()) if held else "",
     }
+    if items or held:
+        prepared = [*items, *([f"would be held: {held.message}"] if held else [])]
+        result["diff"].append({"header": f"{job.tree}, from {plan.source}", "prepared": "\n".join(prepared) + "\n"})
     result["report"].update(files=plan.tally.files, size=plan.tally.size, deletions=plan.tally.deletions)
 
 

@@ -32,11 +32,19 @@ class SmallDisk:
         """The target as it can be reached from outside."""
         return Path(f"/proc/{self.holder.pid}/root{self.mirror.target}")
 
+    def inside(self, *words: str) -> list[str]:
+        """The command ``mirrornet``, in the namespace."""
+        namespace = ["nsenter", "--target", str(self.holder.pid), "--user", "--preserve-credentials", "--mount"]
+        return [*namespace, *self.mirror.command(*words)]
+
+    def start(self) -> subprocess.Popen[str]:
+        """One run inside, not waited for."""
+        return subprocess.Popen(self.inside("pull", "tree"), env=self.mirror.environment(), stderr=subprocess.PIPE, text=True)
+
     def pull(self, **options: Any) -> dict[str, Any]:
         """One run inside; returns its report."""
         self.mirror.define(**options)
-        inside = ["nsenter", "--target", str(self.holder.pid), "--user", "--preserve-credentials", "--mount"]
-        words = [*inside, *self.mirror.command("pull", "--json", "tree")]
+        words = self.inside("pull", "--json", "tree")
         done = subprocess.run(words, env=self.mirror.environment(), capture_output=True, text=True, check=False)
         report: dict[str, Any] = json.loads(done.stdout)
         assert done.returncode == report["exit_code"]
@@ -94,6 +102,27 @@ class TestFullDisk:
         assert disk.pull()["kind"] == "no_room"
         (disk.target / ".mirrornet" / "somebody's").unlink()
         assert disk.pull()["outcome"] == "updated"
+        assert tree(disk.target) == tree(master.tree)
+
+    def test_fills_after_the_first_stage(self, master: Master, disk: SmallDisk) -> None:
+        """What is new is here, the index that names it doesn't fit any more: the old index stays, and stays true."""
+        master.fill()
+        payload(master, "Packages", 1000)
+        disk.pull(index=["Packages"])
+        before = tree(disk.target)
+        payload(master, "Packages", 3 * MIB)
+        payload(master, "new", 1 * MIB)
+        disk.mirror.define(index=["Packages"], bandwidth_limit=1500)
+        run = disk.start()
+        wait_until(lambda: disk.mirror.phase() == "finish", "the second stage")
+        disk.fill("somebody's", 4 * MIB)
+        said = run.communicate()[1]
+        assert run.returncode == Exit.LOCAL_IO, said
+        now = tree(disk.target)
+        assert now.pop("new")[0] == "file"
+        assert now == before
+        (disk.target / ".mirrornet" / "somebody's").unlink()
+        assert disk.pull(index=["Packages"])["outcome"] == "updated"
         assert tree(disk.target) == tree(master.tree)
 
     def test_leftovers_of_a_killed_run_are_no_trap(self, master: Master, disk: SmallDisk) -> None:
