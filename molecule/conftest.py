@@ -22,6 +22,10 @@ import testinfra
 import yaml
 
 
+# Tests that run plays of their own, with the settings of a checkout, reach the hosts as molecule does.
+os.environ["ANSIBLE_CONNECTION_PLUGINS"] = str(Path(__file__).parent / "shared/connection_plugins")
+
+
 def groups_of(inventory: Path) -> dict[str, list[str]]:
     """Each group of an inventory file with its hosts, sorted. Child groups are followed."""
     groups: dict[str, set[str]] = {}
