@@ -21,7 +21,6 @@ import pytest
 import testinfra
 import yaml
 
-
 # Tests that run plays of their own, with the settings of a checkout, reach the hosts as molecule does.
 os.environ["ANSIBLE_CONNECTION_PLUGINS"] = str(Path(__file__).parent / "shared/connection_plugins")
 
