@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -257,6 +257,13 @@ def _number(least: int, most: int | None = None, *, unit: str, optional: bool = 
     return checked
 
 
+def _nearest(word: str, words: Sequence[str]) -> str | None:
+    """What somebody who wrote ``word`` may have meant."""
+    import difflib  # Late, as good definitions have no use for it.
+
+    return next(iter(difflib.get_close_matches(word, words, 1)), None)
+
+
 def _choice(*allowed: str) -> Check:
     def checked(value: Any) -> str | None:
         return None if value in allowed else f"must be one of {', '.join(allowed)}"
@@ -310,10 +317,8 @@ def _option(value: Any) -> str | None:
     name = value.partition("=")[0]
     if name in RSYNC_OPTIONS:
         return None
-    near = difflib.get_close_matches(name, RSYNC_OPTIONS, 1)
-    return "is not among the options that a job may add" + (
-        f"; did you mean {near[0]}?" if near else f": {' '.join(sorted(RSYNC_OPTIONS))}"
-    )
+    near = _nearest(name, sorted(RSYNC_OPTIONS))
+    return "is not among the options that a job may add" + (f"; did you mean {near}?" if near else f": {' '.join(sorted(RSYNC_OPTIONS))}")
 
 
 def _window(value: Any) -> str | None:
@@ -399,8 +404,8 @@ def check(definition: dict[str, Any]) -> Checked:
     if definition.get("format", FORMAT) != FORMAT:
         problems.append(f"format: is {definition['format']!r}, this version of mirrornet reads {FORMAT}: upgrade mirrornet on this host.")
     for key in sorted(set(given) - set(known)):
-        near = difflib.get_close_matches(key, known, 1)
-        problems.append(f"{key}: no such option" + (f"; did you mean '{near[0]}'?" if near else f"; options are {', '.join(known)}."))
+        near = _nearest(key, known)
+        problems.append(f"{key}: no such option" + (f"; did you mean '{near}'?" if near else f"; options are {', '.join(known)}."))
     for key in known:
         if key in given:
             problem = _CHECKS[key](given[key])

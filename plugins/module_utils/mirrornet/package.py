@@ -14,11 +14,19 @@ from . import approval, bandwidth, cli, errors, files, guard, job, location, loc
 #: What the command consists of. Naming the modules here also makes Ansible send them to the host.
 _ROOMS = (approval, bandwidth, cli, errors, files, guard, job, location, lock, places, pull, report, rsync, run, source, switch, verify)
 
-_MAIN = b"""import sys
+#: Ends without taking the interpreter apart, which would cost as much time as reading all definitions: everything is on disk by then.
+_MAIN = b"""import os
+import sys
 
 from mirrornet.cli import main
 
-sys.exit(main())
+code = main()
+try:
+    sys.stdout.flush()
+    sys.stderr.flush()
+except OSError:
+    pass
+os._exit(code)
 """
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Callable, TypeVar
@@ -321,6 +320,8 @@ def _clear_leftovers(job: Job) -> bool:
     found = rsync.leftovers(Path(job.target))
     if job.switch and switch.next_release(Path(job.target)).is_dir():
         found.append(switch.next_release(Path(job.target)))
+    import shutil  # Late, as most runs have nothing to remove.
+
     for directory in found:
         shutil.rmtree(directory, ignore_errors=True)
     return bool(found)

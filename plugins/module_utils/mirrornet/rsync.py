@@ -9,8 +9,8 @@ import contextlib
 import ctypes
 import os
 import re
+import select
 import selectors
-import shutil
 import signal
 import subprocess
 import time
@@ -44,7 +44,9 @@ _KILL_AFTER = 10.0
 
 def find() -> str:
     """The path of an rsync that is new enough. Raises Failure (kind ``rsync_missing``, ``rsync_too_old`` or ``not_rsync``)."""
-    path = shutil.which("rsync", path=os.environ.get("PATH", os.defpath))
+    # As shutil.which does, without the milliseconds that importing it costs every run.
+    programs = [f"{directory or '.'}/rsync" for directory in os.environ.get("PATH", os.defpath).split(os.pathsep)]
+    path = next((program for program in programs if os.access(program, os.X_OK) and not Path(program).is_dir()), None)
     if path is None:
         raise Failure("rsync_missing", Exit.RSYNC, "The program rsync is not on this host's PATH.", "Install the package rsync.")
     try:
@@ -300,7 +302,7 @@ def call(
             ended.timed_out, ended.stalled = given_up == "time_limit", given_up == "stalled"
             if given_up is None:
                 try:
-                    child.wait(max(0.0, deadline - time.monotonic()))
+                    _wait(child, max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     ended.timed_out = True
         finally:
@@ -322,6 +324,22 @@ def _die_with(parent: int) -> Callable[[], None]:
             os._exit(1)
 
     return before_exec
+
+
+def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for the end of ``child``. Raises subprocess.TimeoutExpired.
+
+    Popen.wait with a limit looks every so often, up to 50 ms too late; where the kernel can tell at once, pidfd_open(2), it does.
+    """
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            fd = os.pidfd_open(child.pid)
+            try:
+                select.select([fd], [], [], seconds)
+            finally:
+                os.close(fd)
+            seconds = 0.0
+    child.wait(seconds)
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -57,6 +56,8 @@ def show_next(target: Path) -> Path:
     release = target / RELEASES / _new_id(target)
     next_release(target).rename(release)
     _point(target, release.name)
+    import shutil  # Late, as most runs have nothing to remove.
+
     for old in _all(target):
         if old not in (release, former):
             shutil.rmtree(old, ignore_errors=True)
