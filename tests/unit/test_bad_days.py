@@ -161,6 +161,18 @@ class TestHostileTree:
         assert (outside / "precious").read_text() == "mine"
         assert (outside / ".~tmp~").is_dir()
 
+    @pytest.mark.parametrize("kind", ["symlink", "file"])
+    def test_nothing_takes_the_place_of_our_own_directory(self, master: Master, mirror: Mirror, tmp_path: Path, kind: str) -> None:
+        master.fill()
+        mirror.pull()
+        if kind == "symlink":
+            (master.tree / ".mirrornet").symlink_to(tmp_path)
+        else:
+            (master.tree / ".mirrornet").write_text("theirs")
+        assert mirror.pull().outcome in ("unchanged", "updated")
+        assert json.loads((mirror.target / ".mirrornet" / "report.json").read_bytes()) == mirror.report()
+        assert not (tmp_path / "report.json").exists()
+
     def test_safe_links_on_request(self, master: Master, mirror: Mirror) -> None:
         master.fill()
         (master.tree / "out").symlink_to("/etc/passwd")

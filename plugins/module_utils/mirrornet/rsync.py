@@ -99,8 +99,9 @@ def argv(program: str, job: Job, source: str, target: str, mode: Mode, *, dry_ru
     """
     command = [*_prefix(job), *_program(program, source), "--recursive", "--links", "--perms", "--times", "--hard-links"]
     command += ["--delay-updates", f"--partial-dir={PARTIAL_DIR}"]
-    # The first filter rule that matches wins: our own directory comes before the job's patterns.
-    command += [f"--exclude=/{IN_TREE}/", *(f"--exclude={pattern}" for pattern in mode.leave)]
+    # The first filter rule that matches wins: our own directory comes before the job's patterns. Without a slash at its end the rule also
+    # keeps out a file or symlink of that name, which would take the directory's place.
+    command += [f"--exclude=/{IN_TREE}", *(f"--exclude={pattern}" for pattern in mode.leave)]
     command += [*(f"--filter={rule}" for rule in job.filters), *(f"--exclude={pattern}" for pattern in job.exclude)]
     command += ["--stats", "--no-human-readable", "--out-format=%i|%l|%n%L"]
     if mode.delete:
