@@ -10,7 +10,7 @@ import random
 import time
 
 import pytest
-from conftest import Master, Mirror, tree
+from conftest import Master, Mirror, tree, wait_until
 
 KILLS = int(os.environ.get("SOAK_KILLS", "200"))
 
@@ -31,6 +31,7 @@ def test_kill_9_at_any_moment(master: Master, mirror: Mirror, options: dict[str,
         time.sleep(chance.uniform(0, 0.5))
         run.kill()
         run.communicate()
+        wait_until(mirror.is_free, "the orphaned rsync to end")
         now = {name: what for name, what in tree(shown).items() if ".~tmp~" not in name}
         for name, what in now.items():
             assert what in (former.get(name), wanted.get(name)) or what[0] == "directory", f"round {number}: {name} is torn"
@@ -39,7 +40,8 @@ def test_kill_9_at_any_moment(master: Master, mirror: Mirror, options: dict[str,
             assert now in (former, wanted), f"round {number}: half a release"
         if options.get("index") and now["INDEX"] == wanted["INDEX"] != former["INDEX"]:
             assert set(wanted) <= set(now), f"round {number}: the index came too early"
-        _finish(mirror, options)
+        report = mirror.pull(max_delete_percent=90, **options)
+        assert report.outcome in ("updated", "unchanged"), report.line()
         assert tree(shown) == wanted, f"round {number}: the next run did not finish the work"
     assert not list(mirror.target.rglob(".~tmp~"))
 
@@ -53,12 +55,3 @@ def _change(master: Master, chance: random.Random, number: int) -> None:
         else:
             path.write_bytes(chance.randbytes(chance.randrange(1, 60_000)))
     (master.tree / "INDEX").write_text("x" * (number + 1))
-
-
-def _finish(mirror: Mirror, options: dict[str, object]) -> None:
-    for dummy in range(200):
-        report = mirror.pull(max_delete_percent=90, **options)
-        if report.outcome != "busy":
-            break
-        time.sleep(0.05)  # The orphaned rsync is about to end.
-    assert report.outcome in ("updated", "unchanged"), report.line()

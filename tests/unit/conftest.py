@@ -21,7 +21,7 @@ from typing import Any, Callable
 
 import pytest
 from mirrornet import job as jobs
-from mirrornet import pull
+from mirrornet import lock, pull
 from mirrornet.job import Job
 from mirrornet.places import Places
 from mirrornet.report import Report
@@ -160,6 +160,14 @@ class Mirror:
         except (OSError, ValueError):
             return None
         return phase
+
+    def is_free(self) -> bool:
+        """Whether no run, and no rsync that a killed run has left, holds the lock."""
+        try:
+            with lock.exclusive(self.places.lock("tree")):
+                return True
+        except lock.Busy:
+            return False
 
     def command(self, *words: str) -> list[str]:
         return [

@@ -297,7 +297,7 @@ class TestKilled:
         run = self._slow(master, mirror)
         run.kill()
         run.wait()
-        wait_until(lambda: _is_free(mirror), "the orphaned rsync to end")
+        wait_until(mirror.is_free, "the orphaned rsync to end")
         assert mirror.run("status").stdout.splitlines()[1].split()[:2] == ["tree", "interrupted"]
         report = mirror.pull()
         assert report.outcome == "updated"
@@ -311,7 +311,7 @@ class TestKilled:
         run.send_signal(signal.SIGTERM)
         assert run.wait(30) == Exit.STOPPED
         assert mirror.report()["kind"] == "stopped"
-        assert _is_free(mirror)
+        assert mirror.is_free()
         assert mirror.pull().outcome == "updated"
         assert tree(mirror.target) == tree(master.tree)
 
@@ -328,7 +328,7 @@ class TestKilled:
         run = self._slow(master, mirror)
         run.kill()
         run.wait()
-        wait_until(lambda: _is_free(mirror), "the orphaned rsync to end")
+        wait_until(mirror.is_free, "the orphaned rsync to end")
         left = mirror.target / "release-0" / ".~tmp~"
         left.mkdir(parents=True, exist_ok=True)
         (left / "gone-upstream").write_text("half")
@@ -356,11 +356,3 @@ def test_busy_names_the_holder(master: Master, mirror: Mirror) -> None:
     assert (report.outcome, report.exit_code) == ("busy", 75)
     assert "another process" in report.message
     assert not mirror.places.report("tree").exists()
-
-
-def _is_free(mirror: Mirror) -> bool:
-    try:
-        with lock.exclusive(mirror.places.lock("tree")):
-            return True
-    except lock.Busy:
-        return False
