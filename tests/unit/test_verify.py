@@ -73,6 +73,21 @@ def test_sample_repairs_only_what_it_saw_and_deletes_nothing(master: Master, rot
     assert (rotten.target / "release-1" / "file-4.txt").read_bytes() == (master.tree / "release-1" / "file-4.txt").read_bytes()
 
 
+def test_repair_of_a_sample_does_not_pass_for_a_complete_tree(master: Master, rotten: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hold outlives it, and so does the knowledge that the source has something newer."""
+    options = {"check_file": "lastupdate", "max_delete": 1}
+    (master.tree / "lastupdate").write_text("1")
+    rotten.pull(**options)
+    (master.tree / "lastupdate").write_text("22")
+    for path in (master.tree / "release-0").iterdir():
+        path.unlink()
+    assert rotten.pull(**options).outcome == "held"
+    monkeypatch.setattr(verify, "_files", lambda tree: iter(["release-1/file-4.txt"]))
+    assert verify.verify(rotten.places, rotten.define(**options), "h", percent=50, repair=True).outcome == "updated"
+    assert rotten.places.held("tree").exists()
+    assert rotten.pull(**options).outcome == "held"
+
+
 def test_repair_obeys_the_guards(master: Master, mirror: Mirror) -> None:
     master.fill()
     mirror.pull()

@@ -52,14 +52,17 @@ def _procedure(run: Run, percent: float, repair: bool) -> None:
         raise Failure(
             "different", Exit.DIFFERENT, "A release that is shown isn't written to.", f"`mirrornet pull {job.name}` makes a new one."
         )
-    record.unfinished = True
+    before, record.unfinished = record.unfinished, True
     pull.stage(
         run,
         plan,
         "repair",
         Mode(checksum=True, delete=mode.delete and plan.whole, max_delete=plan.tally.deletions, files_from=mode.files_from),
     )
-    pull.complete(run)
+    if record.compared_all:
+        pull.complete(run)
+    else:
+        record.unfinished = before  # A sample says nothing of the rest: holds and the check file stay what they were.
     record.outcome = "updated"
 
 
