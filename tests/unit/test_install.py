@@ -229,3 +229,47 @@ def test_password_that_is_no_longer_given_is_removed(base: Path) -> None:
 @pytest.mark.parametrize("password", ["", "a\nb"])
 def test_odd_passwords_are_refused(base: Path, password: str) -> None:
     assert "password: must be a text" in install.present(a_job(base), how(base, password=password)).problems[0]
+
+
+# The command without a job
+
+
+def apply(prepared: install.Prepared) -> list[str]:
+    assert prepared.problems == []
+    for change in prepared.changes:
+        change.apply()
+    return [Path(change.path).name for change in prepared.changes]
+
+
+def test_command_alone_comes_and_goes_without_a_trace(base: Path) -> None:
+    before = files(base)
+    assert apply(install.command_present("traffic", how(base))) == ["bin", "mirrornet", "needs", "traffic"]
+    assert install.command_present("traffic", how(base)).changes == []
+    apply(install.command_absent("traffic", how(base)))
+    assert sorted(set(files(base)) - set(before)) == ["bin", "etc"]
+    assert install.command_absent("traffic", how(base)).changes == []
+
+
+def test_command_goes_with_the_last_that_needs_it_job_or_not(base: Path) -> None:
+    put(base)
+    command = base / "bin" / "mirrornet"
+    assert apply(install.command_present("traffic", how(base))) == ["needs", "traffic"]
+    apply(install.command_present("publish", how(base)))
+    apply(install.absent("sage", how(base), remove_tree=False))
+    apply(install.command_absent("traffic", how(base)))
+    assert command.exists()
+    put(base)
+    apply(install.command_absent("publish", how(base)))
+    assert command.exists()
+    apply(install.absent("sage", how(base), remove_tree=False))
+    assert not command.exists()
+    assert not (base / "etc" / "mirrornet").exists()
+
+
+def test_command_alone_is_refused_where_it_can_not_run(base: Path) -> None:
+    assert "there is no program" in install.command_present("traffic", how(base, python="/nonexistent")).problems[0]
+    command = base / "bin" / "mirrornet"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\n")
+    assert "is not mirrornet" in install.command_present("traffic", how(base)).problems[0]
+    assert apply(install.command_absent("traffic", how(base))) == []

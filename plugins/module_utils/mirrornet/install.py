@@ -135,10 +135,50 @@ def absent(name: str, how: Installation, *, remove_tree: bool) -> Prepared:
         steps.append(_gone(target if remove_tree else target / IN_TREE))
     steps.append(_gone(state))
     if not set(names(how.places)) - {name}:
-        steps.append(_gone(how.command) if _is_ours(how.command) else None)
+        if not _needs(how.places):
+            steps.append(_gone(how.command) if _is_ours(how.command) else None)
         steps += [_gone_if_empty(path) for path in (secret.parent, how.places.definitions, how.places.config_dir, how.places.state_dir)]
     prepared.changes = [step for step in steps if step is not None]
     return prepared
+
+
+def command_present(name: str, how: Installation) -> Prepared:
+    """What it takes to have the command in place for something that is no job and is called ``name``: a service of a master, say.
+
+    The name is noted on the host, so that the command doesn't go with the last job.
+    """
+    prepared = Prepared()
+    _check_command(how, prepared)
+    note = how.places.needs / name
+    steps: list[Change | None] = [
+        *_directory(how.command.parent),
+        _file(how.command, package.command(how.python), 0o755, shown=_describe),
+        *_directory(note.parent),
+        _file(note, f"{how.command}\n".encode(), 0o644),
+    ]
+    prepared.changes = [step for step in steps if step is not None]
+    return prepared
+
+
+def command_absent(name: str, how: Installation) -> Prepared:
+    """What it takes that ``name`` doesn't need the command any more; it goes when neither a job nor anything else does."""
+    prepared = Prepared()
+    steps = [_gone(how.places.needs / name)]
+    if not _needs(how.places) - {name}:
+        steps.append(_gone_if_empty(how.places.needs))
+        if not names(how.places):
+            steps.append(_gone(how.command) if _is_ours(how.command) else None)
+            steps += [_gone_if_empty(path) for path in (how.places.definitions, how.places.config_dir)]
+    prepared.changes = [step for step in steps if step is not None]
+    return prepared
+
+
+def _needs(places: Places) -> set[str]:
+    """What needs the command on this host, beside jobs."""
+    try:
+        return {path.name for path in places.needs.iterdir() if not path.name.startswith(".")}
+    except FileNotFoundError:
+        return set()
 
 
 # What the host must have
@@ -166,10 +206,14 @@ def _check_host(job: Job, how: Installation, prepared: Prepared) -> None:
         rsync.find()
     except Failure as failure:
         prepared.missing.append(str(failure))
-    if not os.access(how.python, os.X_OK):
-        prepared.problems.append(f"python: there is no program {how.python}: name the Python 3.9 or later that is to run the command.")
     if how.password is not None and (not how.password or any(ord(character) < 32 for character in how.password)):
         prepared.problems.append("password: must be a text without control characters that isn't empty.")
+    _check_command(how, prepared)
+
+
+def _check_command(how: Installation, prepared: Prepared) -> None:
+    if not os.access(how.python, os.X_OK):
+        prepared.problems.append(f"python: there is no program {how.python}: name the Python 3.9 or later that is to run the command.")
     for name in ("command", "config_dir", "state_dir"):
         path = how.command if name == "command" else getattr(how.places, name)
         if not path.is_absolute() or any(ord(character) < 32 for character in str(path)):

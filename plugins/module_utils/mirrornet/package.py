@@ -9,10 +9,46 @@ import io
 import pkgutil
 import zipfile
 
-from . import approval, bandwidth, cli, errors, files, guard, job, location, lock, places, pull, report, rsync, run, source, switch, verify
+from . import (
+    approval,
+    bandwidth,
+    cli,
+    errors,
+    files,
+    guard,
+    job,
+    location,
+    lock,
+    places,
+    pull,
+    report,
+    rsync,
+    run,
+    source,
+    switch,
+    verify,
+)
 
 #: What the command consists of. Naming the modules here also makes Ansible send them to the host.
-_ROOMS = (approval, bandwidth, cli, errors, files, guard, job, location, lock, places, pull, report, rsync, run, source, switch, verify)
+_ROOMS = (
+    approval,
+    bandwidth,
+    cli,
+    errors,
+    files,
+    guard,
+    job,
+    location,
+    lock,
+    places,
+    pull,
+    report,
+    rsync,
+    run,
+    source,
+    switch,
+    verify,
+)
 
 #: Ends without taking the interpreter apart, which would cost as much time as reading all definitions: everything is on disk by then.
 _MAIN = b"""import os

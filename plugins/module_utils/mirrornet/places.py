@@ -31,6 +31,11 @@ class Places:
         """The password of a job that was given one."""
         return self.config_dir / "secrets" / job
 
+    @property
+    def needs(self) -> Path:
+        """Besides jobs, what on this host calls the command: one file for each."""
+        return self.config_dir / "needs"
+
     def state(self, job: str) -> Path:
         return self.state_dir / job
 
