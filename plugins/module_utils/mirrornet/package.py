@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import marshal
 import pkgutil
 import zipfile
 
@@ -66,17 +68,25 @@ os._exit(code)
 """
 
 
+#: Of marshal: the last format without references, whose bytes depend on nothing but the code. Later ones tell how often a text is in use just now.
+_MARSHAL = 2
+
+
 def command(python: str) -> bytes:
-    """The file, to be run by the interpreter at ``python``. Equal versions of the engine give equal bytes on every host.
+    """The file, to be run by the interpreter at ``python``. Equal versions of the engine, packed by equal versions of Python, give equal bytes.
 
     Therefore entries are sorted, have no time, and are not compressed: zlib's output differs between its versions. ``-I`` and ``-S`` keep
-    the caller's PYTHON* variables and installed packages out, which also saves half of the interpreter's start-up time.
+    the caller's PYTHON* variables and installed packages out, which also saves half of the interpreter's start-up time. Each room is there
+    as text, which every Python runs, and compiled for the Python that packs, which saves a quarter of what remains; another one passes
+    the compiled rooms over by their magic number.
     """
     package = __name__.rpartition(".")[0]
-    content = {"__main__.py": _MAIN, "mirrornet/__init__.py": _source(package, "__init__")}
-    for room in _ROOMS:
-        name = room.__name__.rpartition(".")[2]
-        content[f"mirrornet/{name}.py"] = _source(package, name)
+    rooms = ["__init__", *(room.__name__.rpartition(".")[2] for room in _ROOMS)]
+    content = {"__main__.py": _MAIN}
+    for name in rooms:
+        text = _source(package, name)
+        content[f"mirrornet/{name}.py"] = text
+        content.update(_compiled(f"mirrornet/{name}.py", text))
     buffer = io.BytesIO()
     buffer.write(f"#!{python} -IS\n".encode())
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
@@ -86,6 +96,17 @@ def command(python: str) -> bytes:
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, data)
     return buffer.getvalue()
+
+
+def _compiled(name: str, text: bytes) -> dict[str, bytes]:
+    """The room as importlib reads it compiled: magic number, flags, hash, code. Nothing where this Python's code doesn't fit the format."""
+    code = compile(text, name, "exec", dont_inherit=True, optimize=0)
+    try:
+        data = marshal.dumps(code, _MARSHAL)
+    except ValueError:
+        return {}
+    hashed_and_not_looked_up = (1).to_bytes(4, "little")
+    return {f"{name}c": importlib.util.MAGIC_NUMBER + hashed_and_not_looked_up + importlib.util.source_hash(text) + data}
 
 
 def _source(package: str, name: str) -> bytes:
