@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Callable
 
 from conftest import ENGINE, Master, Mirror
 from mirrornet import package
 
 
 def test_same_bytes_from_everywhere(tmp_path: Path) -> None:
-    """The command can be packed from a checkout and from a packed command alike, by any Python."""
+    """The command can be packed from a checkout and from a packed command alike."""
     data = package.command("/usr/bin/python3")
     assert data == package.command("/usr/bin/python3")
     copy = tmp_path / "engine.zip"
@@ -37,7 +40,7 @@ def test_complete(tmp_path: Path) -> None:
     path = tmp_path / "mirrornet"
     path.write_bytes(package.command(sys.executable))
     with zipfile.ZipFile(path) as archive:
-        packed = {Path(name).stem: archive.read(name) for name in archive.namelist() if name.startswith("mirrornet/")}
+        packed = {Path(name).stem: archive.read(name) for name in archive.namelist() if re.fullmatch(r"mirrornet/.*\.py", name)}
         assert all(entry.date_time == (1980, 1, 1, 0, 0, 0) for entry in archive.infolist())
     for name, text in packed.items():
         for node in ast.walk(ast.parse(text)):
@@ -45,6 +48,30 @@ def test_complete(tmp_path: Path) -> None:
                 rooms = [node.module] if node.module else [alias.name for alias in node.names]
                 missing = {room for room in rooms if room and not room.startswith("__")} - set(packed)
                 assert not missing, f"{name} imports {missing}"
+
+
+def _edited(data: bytes, edit: Callable[[str, bytes], bytes]) -> bytes:
+    """The command with each of its entries changed."""
+    buffer = io.BytesIO(data[: data.index(b"\n") + 1])
+    buffer.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "a") as new:
+        for name in old.namelist():
+            new.writestr(name, edit(name, old.read(name)))
+    return buffer.getvalue()
+
+
+def test_runs_compiled_and_as_text(tmp_path: Path) -> None:
+    """What is compiled is used by the Python that it was compiled for, and passed over by another."""
+    command = tmp_path / "mirrornet"
+    command.touch(0o755)
+
+    def answer(edit: Callable[[str, bytes], bytes]) -> str:
+        command.write_bytes(_edited(package.command(sys.executable), edit))
+        return subprocess.run([str(command), "--version"], capture_output=True, text=True, check=False).stdout.partition(" ")[0]
+
+    assert answer(lambda name, data: b"raise SystemExit(1)" if re.fullmatch(r"mirrornet/.*\.py", name) else data) == "mirrornet"
+    assert answer(lambda name, data: b"another Python's" + data[16:] if name.endswith(".pyc") else data) == "mirrornet"
+    assert answer(lambda name, data: b"raise SystemExit(1)" if name.endswith("cli.py") else b"" if name.endswith("cli.pyc") else data) == ""
 
 
 def test_runs_from_anywhere(tmp_path: Path, master: Master, mirror: Mirror) -> None:

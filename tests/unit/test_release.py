@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Master, Mirror, tree, wait_until
-from mirrornet import rsync, switch
+from mirrornet import child, rsync, switch
 from mirrornet.errors import Exit
 from mirrornet.job import INDEX_PRESETS, Job
 from mirrornet.pull import stage as real_stage
@@ -75,7 +75,7 @@ class TestIndexLast:
         job_command = rsync.argv(rsync.find(), job, master.url(), job.target, Mode(leave=job.index_patterns), dry_run=True)
         lines: list[str] = []
         with Path(os.devnull).open() as nothing:
-            rsync.call(
+            child.call(
                 job_command,
                 environment=rsync.environment(job, master.url()),
                 seconds=30,

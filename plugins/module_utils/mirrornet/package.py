@@ -14,6 +14,7 @@ import zipfile
 from . import (
     approval,
     bandwidth,
+    child,
     cli,
     errors,
     files,
@@ -35,6 +36,7 @@ from . import (
 _ROOMS = (
     approval,
     bandwidth,
+    child,
     cli,
     errors,
     files,

@@ -66,6 +66,10 @@ class Places:
         """The source's check file as it was when the tree was last complete."""
         return self.state(job) / "check"
 
+    def program(self, job: str) -> Path:
+        """Which rsync has been asked for its version, and was good."""
+        return self.state(job) / "rsync.json"
+
     def held(self, job: str) -> Path:
         """What the last hold was about, for whoever wants to approve it."""
         return self.state(job) / "held.json"

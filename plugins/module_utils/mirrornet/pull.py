@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Callable, TypeVar
 
-from . import approval, bandwidth, guard, report, rsync, source, switch
+from . import approval, bandwidth, child, guard, report, rsync, source, switch
 from .errors import Exit, Failure
 from .job import Job
 from .places import IN_TREE, Places
@@ -131,7 +131,7 @@ def make_plan(run: Run, origin: str, mode: Mode, *, listed: bool = False) -> Pla
     return plan
 
 
-def _finish_plan(plan: Plan, ended: rsync.Ended, job: Job) -> None:
+def _finish_plan(plan: Plan, ended: child.Ended, job: Job) -> None:
     failure = rsync.failure(ended, plan.source, job.target)
     if failure is not None and failure.kind == "incomplete":
         plan.whole = False
@@ -354,7 +354,7 @@ def _plan_without_run(program: str, job: Job, origin: str) -> tuple[Plan, list[s
             lines.append(line)
 
     with Path(os.devnull).open("rb") as nothing:
-        ended = rsync.call(
+        ended = child.call(
             rsync.argv(program, job, origin, _compared_tree(job), Mode(delete=True), dry_run=True),
             environment=rsync.environment(job, origin),
             seconds=job.time_limit,

@@ -1,27 +1,20 @@
 # Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The program rsync: which one, how it is called, what it prints, what its exit codes mean."""
+"""The program rsync: which one, how it is called, what it prints, what its exit codes mean. It runs in the room ``child``."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import re
-import select
-import selectors
-import signal
 import subprocess
-import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 from . import location
+from .child import Ended
 from .errors import Exit, Failure
+from .files import read_json, replace, to_json
 from .job import Job
 from .places import IN_TREE
 
@@ -37,18 +30,32 @@ _STAT = re.compile(
     r"(?P<key>Number of files|Total bytes received|Total transferred file size): (?P<value>\d+)(?: bytes)?(?: \((?P<kinds>[^)]*)\))?"
 )
 
-#: No line of rsync's may fill memory: a hostile server can send one without end.
-_LONGEST_LINE = 64 * 1024
-_KILL_AFTER = 10.0
 
+def find(memory: Path | None = None) -> str:
+    """The path of an rsync that is new enough. Raises Failure (kind ``rsync_missing``, ``rsync_too_old`` or ``not_rsync``).
 
-def find() -> str:
-    """The path of an rsync that is new enough. Raises Failure (kind ``rsync_missing``, ``rsync_too_old`` or ``not_rsync``)."""
+    ``memory`` is a file that remembers which program was good, so that it isn't asked for its version before every run.
+    """
     # As shutil.which does, without the milliseconds that importing it costs every run.
     programs = [f"{directory or '.'}/rsync" for directory in os.environ.get("PATH", os.defpath).split(os.pathsep)]
     path = next((program for program in programs if os.access(program, os.X_OK) and not Path(program).is_dir()), None)
     if path is None:
         raise Failure("rsync_missing", Exit.RSYNC, "The program rsync is not on this host's PATH.", "Install the package rsync.")
+    known = _identity(path)
+    if memory is None or read_json(memory) != known:
+        _refuse_unless_new_enough(path)
+        if memory is not None:
+            replace(memory, to_json(known), durable=False)
+    return path
+
+
+def _identity(path: str) -> dict[str, object]:
+    """What changes whenever the program is another one: an upgrade replaces the file."""
+    found = Path(path).stat()
+    return {"path": path, "device": found.st_dev, "inode": found.st_ino, "size": found.st_size, "changed": found.st_ctime_ns}
+
+
+def _refuse_unless_new_enough(path: str) -> None:
     try:
         output = subprocess.run([path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -71,7 +78,6 @@ def find() -> str:
             f"{path} is rsync {'.'.join(map(str, version))}, older than {oldest}.",
             f"Install rsync {oldest} or later.",
         )
-    return path
 
 
 @dataclass(frozen=True)
@@ -247,191 +253,6 @@ class Tally:
             self.entries = sum(int(number) for dummy, number in kinds) if kinds else int(match["value"])
         elif match["key"] == "Total bytes received":
             self.received += int(match["value"])
-
-
-@dataclass
-class Ended:
-    """How one child process ended. ``code`` is rsync's exit code, negative for a signal."""
-
-    code: int
-    errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
-    timed_out: bool = False
-    #: Whether it was ended because nothing had happened for too long.
-    stalled: bool = False
-
-    @property
-    def error_text(self) -> str:
-        return "\n".join(self.errors)
-
-
-def call(
-    command: Sequence[str],
-    *,
-    environment: dict[str, str],
-    seconds: float,
-    idle: float,
-    lock_fd: int,
-    on_output: Callable[[str], None],
-    on_error: Callable[[str], None],
-) -> Ended:
-    """Run rsync to its end, at most for ``seconds``, and as long as it doesn't do nothing at all for ``idle`` seconds.
-
-    Every line of output and of errors is handed on as it comes.
-
-    rsync leads a process group of its own, and all of the group is ended at the limit, since rsync's own time-outs don't cover a server
-    that keeps sending. It inherits the lock (see ``lock.exclusive``) and is told by the kernel to stop when this process dies.
-    """
-    deadline = time.monotonic() + seconds
-    ended = Ended(0)
-    with subprocess.Popen(
-        list(command),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-        pass_fds=(lock_fd,),
-        preexec_fn=_die_with(os.getpid()),
-    ) as child:
-
-        def take_error(line: str) -> None:
-            ended.errors.append(line)
-            on_error(line)
-
-        try:
-            given_up = _read_lines(child, deadline, idle, on_output, take_error)
-            ended.timed_out, ended.stalled = given_up == "time_limit", given_up == "stalled"
-            if given_up is None:
-                try:
-                    _wait(child, max(0.0, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    ended.timed_out = True
-        finally:
-            # Also on an exception: nothing of the group outlives this call.
-            if child.poll() is None:
-                _end_group(child)
-        ended.code = child.returncode
-    return ended
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    """What the child does before rsync starts: ask the kernel for a signal when ``parent`` dies, prctl(2)."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    pr_set_pdeathsig = 1
-
-    def before_exec() -> None:
-        prctl(pr_set_pdeathsig, signal.SIGTERM)
-        if os.getppid() != parent:  # It died before the line above.
-            os._exit(1)
-
-    return before_exec
-
-
-def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
-    """Wait for the end of ``child``. Raises subprocess.TimeoutExpired.
-
-    Popen.wait with a limit looks every so often, up to 50 ms too late; where the kernel can tell at once, pidfd_open(2), it does.
-    """
-    if hasattr(os, "pidfd_open"):
-        with contextlib.suppress(OSError):
-            fd = os.pidfd_open(child.pid)
-            try:
-                select.select([fd], [], [], seconds)
-            finally:
-                os.close(fd)
-            seconds = 0.0
-    child.wait(seconds)
-
-
-def _end_group(child: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(child.pid, number)
-        except ProcessLookupError:
-            return
-        try:
-            child.wait(_KILL_AFTER)
-        except subprocess.TimeoutExpired:
-            continue
-        # The leader is gone; whatever else is in the group (rsync's receiver) gets no second chance, and is waited for.
-        deadline = time.monotonic() + _KILL_AFTER
-        with contextlib.suppress(ProcessLookupError):
-            while time.monotonic() < deadline:
-                os.killpg(child.pid, signal.SIGKILL)
-                time.sleep(0.01)
-        return
-
-
-def _read_lines(
-    child: subprocess.Popen[bytes], deadline: float, idle: float, on_output: Callable[[str], None], on_error: Callable[[str], None]
-) -> str | None:
-    """Hand on lines until both pipes are closed; else why it was given up: "time_limit", or "stalled" after ``idle`` seconds of no life."""
-    pending: dict[int, bytes] = {}
-    pulse = _Pulse(child.pid, idle)
-    with selectors.DefaultSelector() as selector:
-        for pipe, take in ((child.stdout, on_output), (child.stderr, on_error)):
-            if pipe is not None:
-                pending[pipe.fileno()] = b""
-                selector.register(pipe.fileno(), selectors.EVENT_READ, take)
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return "time_limit"
-            if pulse.has_stopped():
-                return "stalled"
-            for key, dummy in selector.select(min(left, pulse.interval)):
-                chunk = os.read(key.fd, 65536)
-                *lines, rest = (pending[key.fd] + chunk).split(b"\n")
-                if not chunk:
-                    selector.unregister(key.fd)
-                    lines, rest = ([rest] if rest else []), b""
-                pending[key.fd] = rest[:_LONGEST_LINE]
-                for line in lines:
-                    key.data(line.decode("utf-8", "backslashreplace").rstrip("\r"))
-    return None
-
-
-class _Pulse:
-    """Whether rsync's processes still do anything.
-
-    rsync's own --timeout doesn't notice a source that falls silent in mid-file while its connection stands: the client counts the
-    keep-alive messages that it sends itself as life (measured with 3.5.0). What counts here are bytes that its processes read, from
-    the network or the disk, and processor time: a client that compares a large tree reads little, but computes.
-    """
-
-    def __init__(self, pid: int, idle: float) -> None:
-        self._pid = pid
-        self._idle = idle
-        self._last: tuple[int, int] = (0, 0)
-        self._since = self._looked = time.monotonic()
-        #: Seconds between two looks.
-        self.interval = min(max(idle / 5, 0.5), 10.0)
-
-    def has_stopped(self) -> bool:
-        """Look, if it is time to; whether nothing has happened for longer than allowed."""
-        now = time.monotonic()
-        if now - self._looked < self.interval:
-            return False
-        self._looked = now
-        activity = _activity(self._pid)
-        # The keep-alive messages cost a processor tick now and then.
-        if activity[0] != self._last[0] or activity[1] - self._last[1] > 2:
-            self._last, self._since = activity, now
-        return now - self._since > self._idle
-
-
-def _activity(pid: int) -> tuple[int, int]:
-    """Bytes read and processor ticks used, by a process and all that it has started; proc(5)."""
-    read = ticks = 0
-    process = Path(f"/proc/{pid}")
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        read += int((process / "io").read_bytes().split()[1])
-        fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-        for child in (process / "task" / str(pid) / "children").read_bytes().split():
-            more = _activity(int(child))
-            read, ticks = read + more[0], ticks + more[1]
-    return read, ticks
 
 
 @dataclass(frozen=True)

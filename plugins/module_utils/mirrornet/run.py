@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from . import lock, report, rsync
+from . import child, lock, report, rsync
 from .errors import Exit, Failure
 from .job import Job, lock_of
 from .places import Places
@@ -44,10 +44,10 @@ class Run:
         """Seconds until the run's time limit."""
         return self.deadline - time.monotonic()
 
-    def rsync(self, command: list[str], origin: str, on_output: Callable[[str], None], seconds: float | None = None) -> rsync.Ended:
+    def rsync(self, command: list[str], origin: str, on_output: Callable[[str], None], seconds: float | None = None) -> child.Ended:
         """One call of rsync with ``origin`` as its source, within the run's time and at most for ``seconds``."""
         self.recorder.log(" ".join(command))
-        return rsync.call(
+        return child.call(
             command,
             environment=rsync.environment(self.job, origin),
             seconds=self.left if seconds is None else min(seconds, self.left),
@@ -76,7 +76,7 @@ def under_lock(places: Places, job: Job, host: str, work: Callable[[Run], None])
             try:
                 with _stopped_by_signals():
                     recorder.phase("start")
-                    work(Run(places, job, rsync.find(), recorder, lock_fd, time.monotonic() + job.time_limit, idle_of(job)))
+                    work(Run(places, job, rsync.find(places.program(job.name)), recorder, lock_fd, time.monotonic() + job.time_limit, idle_of(job)))
             except Failure as failure:
                 record.failed(failure)
             except Exception as error:
@@ -112,14 +112,14 @@ def _stopped_by_signals() -> Iterator[None]:
     """Turn SIGTERM, SIGINT and SIGHUP into a Failure, so that also a run that is stopped ends its rsync and reports."""
 
     def stop(number: int, frame: object) -> None:
+        for other in former:
+            signal.signal(other, signal.SIG_IGN)  # One is enough: rsync still has to be ended, and the report written.
         raise _Stopped(signal.Signals(number).name)
 
-    former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    former = {number: signal.signal(number, stop) for number in child.STOPPING}
     try:
         yield
     except _Stopped as stopped:
-        for number in former:
-            signal.signal(number, signal.SIG_IGN)  # The report still has to be written.
         raise Failure("stopped", Exit.STOPPED, f"The run was stopped by {stopped}.", "The next run goes on from here.") from None
     finally:
         for number, handler in former.items():
