@@ -86,7 +86,7 @@ class Master:
         }
         config = self.base / "rsyncd.conf"
         config.write_text(
-            f"use chroot = no\ntransfer logging = yes\nport = {self.port}\naddress = 127.0.0.1\n"
+            f"use chroot = no\nsocket options = TCP_NODELAY\nreverse lookup = no\ntransfer logging = yes\nport = {self.port}\naddress = 127.0.0.1\n"
             + "".join(f"[{name}]\n{body}\n" for name, body in modules.items())
         )
         self.process = subprocess.Popen(["rsync", "--daemon", "--no-detach", f"--config={config}", f"--log-file={self.base}/log"])
