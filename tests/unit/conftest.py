@@ -27,6 +27,8 @@ from mirrornet.places import Places
 from mirrornet.report import Report
 
 ENGINE = Path(__file__).parents[2] / "plugins" / "module_utils"
+#: What a master runs before each transfer.
+SENTINEL = Path(__file__).parents[2] / "roles" / "rsync_master" / "files" / "rsyncd-sentinel"
 
 
 def free_port() -> int:
@@ -82,14 +84,16 @@ class Master:
             "login": f"path = {self.tree}\nauth users = joe\nsecrets file = {self.base}/secrets",
             "closed": f"path = {self.tree}\nhosts deny = *",
             "gone": f"path = {self.base}/not-there",
+            "guarded": f"path = {self.tree}\npre-xfer exec = {SENTINEL} {self.tree} .sentinel {self.base}/rebuilding || exit; test -e {self.tree}",
             "full": f"path = {self.tree}\nmax connections = -1\nlock file = {self.base}/lock",
         }
         config = self.base / "rsyncd.conf"
         config.write_text(
-            f"use chroot = no\nsocket options = TCP_NODELAY\nreverse lookup = no\ntransfer logging = yes\nport = {self.port}\naddress = 127.0.0.1\n"
+            f"use chroot = no\nlog file = {self.base}/log\n"
+            f"socket options = TCP_NODELAY\nreverse lookup = no\ntransfer logging = yes\nport = {self.port}\naddress = 127.0.0.1\n"
             + "".join(f"[{name}]\n{body}\n" for name, body in modules.items())
         )
-        self.process = subprocess.Popen(["rsync", "--daemon", "--no-detach", f"--config={config}", f"--log-file={self.base}/log"])
+        self.process = subprocess.Popen(["rsync", "--daemon", "--no-detach", f"--config={config}"])
         wait_until(self._answers, "the daemon")
 
     def _answers(self) -> bool:

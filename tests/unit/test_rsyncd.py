@@ -37,6 +37,15 @@ WRONG_VALUES = [
     ("name", "Global", "rsync's own section"),
     ("name", 7, "is not text"),
     ("name", None, "it has no value"),
+    ("sentinel", "/srv/archive/.sentinel", "not the path of a file in the tree"),
+    ("sentinel", "../.sentinel", "not the path of a file in the tree"),
+    ("sentinel", ".mirrornet/", "not the path of a file in the tree"),
+    ("sentinel", "a\nread only = no", "holds a line end"),
+    ("sentinel", True, "is not text"),
+    ("sentinel_create", "yes", "neither true nor false"),
+    ("rebuild_flag", "/run/../flag", "holds '..'"),
+    ("rebuild_flag", "../flag", "not the path of a file in the tree"),
+    ("rebuild_flag", 1, "is not text"),
     ("path", "", "it is empty"),
     ("path", "srv/archive", "not an absolute path"),
     ("path", "/srv/../etc", "holds '..'"),
@@ -120,6 +129,8 @@ WRONG_TOGETHER = [
     ({"read_only": False}, "read_only", "everybody in the world could write"),
     ({"lock_file": "/run/lock/x"}, "lock_file", "without max_connections"),
     ({"lock_file": "/run/lock/x", "max_connections": 0}, "lock_file", "without max_connections"),
+    ({"sentinel_create": True}, "sentinel_create", "no sentinel to create"),
+    ({"sentinel": "a", "rebuild_flag": "a"}, "rebuild_flag", "it is the sentinel too"),
 ]
 
 
@@ -238,6 +249,8 @@ RIGHT = [
     module(max_connections=0, timeout=0, list=False, use_chroot=False),
     module(max_connections=5, lock_file="/run/lock/archive"),
     module(exclude=[], refuse_options=[]),
+    module(sentinel=".mirrornet/it's here", sentinel_create=True, rebuild_flag="/run/rebuilding"),
+    module(sentinel="README", rebuild_flag=".rebuilding"),
     module(exclude=["/a/***", "*.tmp", "?", "[!a]"], refuse_options=["*", "!a", "c"]),
 ]
 

@@ -54,6 +54,26 @@ def test_a_dangling_link_is_no_tree(tmp_path: Path) -> None:
     assert "is not a directory" in complaints(tree(tmp_path / "link"))[0]
 
 
+def test_a_sentinel_must_be_there(tmp_path: Path) -> None:
+    (said,) = complaints(tree(tmp_path, sentinel="here"))
+    assert f"sentinel: '{tmp_path}/here' does not exist, so that every client would be refused" in said
+    assert "sentinel_create: true" in said
+    (tmp_path / "here").mkdir()
+    assert "is not a file" in complaints(tree(tmp_path, sentinel="here"))[0]
+    (tmp_path / "file").touch()
+    assert complaints(tree(tmp_path, sentinel="file")) == []
+
+
+def test_a_sentinel_is_not_created_where_it_would_lie(tmp_path: Path) -> None:
+    (said,) = complaints(tree(tmp_path, sentinel="here", sentinel_create=True))
+    assert "sentinel_create: " in said
+    assert "is empty: it may be a mount point with nothing mounted on it" in said
+    (tmp_path / "README").touch()
+    assert complaints(tree(tmp_path, sentinel="here", sentinel_create=True)) == []
+    (said,) = complaints(tree(tmp_path, sentinel="sub/here", sentinel_create=True))
+    assert f"the directory '{tmp_path}/sub' does not exist" in said
+
+
 @pytest.mark.parametrize(("option", "kind"), [("uid", "user"), ("gid", "group")])
 def test_an_account_that_does_not_exist_is_refused(tmp_path: Path, option: str, kind: str) -> None:
     (said,) = complaints(tree(tmp_path, **{option: "no-such-account"}))

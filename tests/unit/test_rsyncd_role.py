@@ -41,7 +41,7 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
     )
     # Those of Ansible's own filters that work outside of a play.
     ours = FilterModule().filters()
-    environment.filters.update({name: ours[name] for name in ("comment", "combine", "flatten")})
+    environment.filters.update({name: ours[name] for name in ("comment", "combine", "flatten", "quote")})
     environment.filters["ansible.builtin.regex_replace"] = ours["regex_replace"]
     internal = {name: value for name, value in INTERNAL.items() if "{{" not in str(value)}
     return environment.get_template(template).render(
@@ -59,10 +59,14 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
 # One truth.
 
 
+#: Options that become part of a parameter of another name.
+COMPOSED = {"sentinel", "sentinel_create", "rebuild_flag"}
+
+
 def test_modules_have_the_options_that_are_documented() -> None:
     documented = SPECIFICATION["rsync_master_modules"]["options"]
     assert set(documented) == {option.name for option in rsyncd.MODULE_OPTIONS}
-    assert set(INTERNAL["__rsync_master_module_options"]) == set(documented) - {"name"}
+    assert set(INTERNAL["__rsync_master_module_options"]) == set(documented) - {"name"} - COMPOSED | {"pre_xfer_exec"}
 
 
 def test_all_other_variables_are_checked_too() -> None:
@@ -75,7 +79,7 @@ KINDS_OF_TYPES = {
     "bool": {"flag"},
     "int": {"count"},
     "path": {"tree", "file"},
-    "str": {"text", "account", "module_name", "host_name", "choice"},
+    "str": {"text", "account", "module_name", "host_name", "choice", "inside", "flag_file"},
     "list": {"words", "patterns", "addresses", "own_addresses"},
 }
 
@@ -190,6 +194,26 @@ def test_lists_can_be_empty() -> None:
     assert "exclude" not in sections["few"]
 
 
+def test_the_sentinel_is_looked_for_before_all_else() -> None:
+    tree = {"name": "a", "path": "/srv/it's a"}
+    both = {
+        **tree,
+        "sentinel": ".mirrornet/here",
+        "rebuild_flag": "/run/flag",
+        "sentinel_create": True,
+        "pre_xfer_exec": "one; two # three",
+    }
+    check = "/usr/local/lib/mirrornet/rsyncd-sentinel '/srv/it'\"'\"'s a'"
+
+    def rendered(module: dict[str, Any]) -> str | None:
+        return parameters(render("rsyncd.conf.j2", rsync_master_modules=[module]))["a"].get("pre-xfer exec")
+
+    assert rendered(tree) is None
+    assert rendered({**tree, "sentinel": "here"}) == f"{check} here ''"
+    assert rendered({**tree, "rebuild_flag": "flag"}) == f"{check} '' flag"
+    assert rendered(both) == f"{check} .mirrornet/here /run/flag || exit; one; two # three"
+
+
 def test_an_own_lock_file_is_kept() -> None:
     modules = [{"name": "a", "path": "/srv/a", "max_connections": 1, "lock_file": "/run/lock/a"}]
     assert parameters(render("rsyncd.conf.j2", rsync_master_modules=modules))["a"]["lock file"] == "/run/lock/a"
@@ -198,9 +222,10 @@ def test_an_own_lock_file_is_kept() -> None:
 def test_every_option_renders_to_a_parameter_that_rsync_knows() -> None:
     values: dict[str, Any] = {"flag": True, "count": 1, "tree": "/srv/a", "file": "/run/a", "text": "words", "account": "nobody"}
     values.update({"addresses": ["192.0.2.1"], "patterns": ["*.tmp"], "words": ["delete"], "module_name": "a"})
+    values.update({"inside": "there", "flag_file": "/run/rebuilding"})
     module = {option.name: values[option.kind] for option in rsyncd.MODULE_OPTIONS}
     text = render("rsyncd.conf.j2", rsync_master_modules=[module])
-    assert len(parameters(text)["a"]) == len(rsyncd.MODULE_OPTIONS) - 1
+    assert len(parameters(text)["a"]) == len({option.name for option in rsyncd.MODULE_OPTIONS} - COMPOSED | {"pre_xfer_exec"}) - 1
     assert rsyncd_host.ask_rsync(shutil.which("rsync") or "rsync", text) == []
 
 

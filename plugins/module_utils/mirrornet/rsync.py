@@ -314,6 +314,9 @@ _CODES: dict[int, tuple[_Kind, str]] = {
     255: (_UNREACHABLE, "ssh ended with an error"),
 }
 
+#: How rsyncd says that a check of its operator's ended the connection; the check's own words are on the next line.
+_CLOSED = "pre-xfer exec returned failure"
+
 #: Words on standard error that say more than the exit code does.
 _WORDS: tuple[tuple[str, _Kind], ...] = (
     ("No space left on device", _FULL),
@@ -330,6 +333,16 @@ _WORDS: tuple[tuple[str, _Kind], ...] = (
     (
         "Permission denied (publickey",
         _Kind("login_refused", Exit.REFUSED, "{source} refuses the SSH key", "Ask its operator to accept the key."),
+    ),
+    # A check that runs before each transfer: of ours the sentinel, of others anything that closes a tree for a time. rsync then just hangs up.
+    (
+        _CLOSED,
+        _Kind(
+            "source_closed",
+            Exit.UNAVAILABLE,
+            "{source} is closed for now",
+            "Its operator keeps everybody out until the tree is whole again; the next run tries again.",
+        ),
     ),
     (
         "certificate verify failed",
@@ -350,6 +363,7 @@ OF_THE_SOURCE = frozenset(
         "refused",
         "login_refused",
         "source_full",
+        "source_closed",
         "source_error",
         "connection_lost",
         "host_key",
@@ -383,7 +397,7 @@ def failure(ended: Ended, source: str, target: str) -> Failure | None:
         return _refusal(source, said["text"] if said else "no reason given")
     kind, text = _CODES.get(ended.code, (_OTHER, "an error that its manual does not list"))
     kind = next((other for words, other in _WORDS if words in ended.error_text), kind)
-    first = next((line for line in ended.errors if not line.startswith("rsync error:")), "")
+    first = next((line for line in ended.errors if not line.startswith(("rsync error:", _CLOSED))), "")
     detail = f"{text} (rsync exit code {ended.code}{': ' + first if first else ''})"
     message = f"{kind.lead.format(source=source, target=target)}: {detail}."
     return Failure(kind.name, kind.exit_code, message, kind.remedy, passing=kind.passing)

@@ -93,6 +93,9 @@ MODULE_OPTIONS: tuple[Option, ...] = (
     Option("timeout", "count", most=86400),
     Option("exclude", "patterns"),
     Option("refuse_options", "words"),
+    Option("sentinel", "inside"),
+    Option("sentinel_create", "flag"),
+    Option("rebuild_flag", "flag_file"),
 )
 
 #: Everything that may be said for all modules at once, and for what accepts their connections.
@@ -193,6 +196,19 @@ def _tree(option: Option, value: object) -> Iterator[Complaint]:
         yield f"{show(value)} lies where a tree can't: everybody writes there, or it isn't on a disk", "Move the tree, to /srv for example"
 
 
+def _inside(option: Option, value: object) -> Iterator[Complaint]:
+    """A file in a tree, by its path from there."""
+    complaints = list(_line(option, value))
+    yield from complaints
+    if not complaints and (str(value).startswith("/") or str(value).endswith("/") or ".." in str(value).split("/")):
+        yield f"{show(value)} is not the path of a file in the tree", "Write it as seen from the tree, without '..': .mirrornet/sentinel"
+
+
+def _flag_file(option: Option, value: object) -> Iterator[Complaint]:
+    """A file in a tree or anywhere else on the host."""
+    yield from (_file if isinstance(value, str) and value.startswith("/") else _inside)(option, value)
+
+
 def _account(option: Option, value: object) -> Iterator[Complaint]:
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 <= value < 2**32 - 1:
@@ -277,7 +293,9 @@ KINDS: dict[str, Callable[[Option, object], Iterator[Complaint]]] = {
     "count": _count,
     "file": _file,
     "flag": _flag,
+    "flag_file": _flag_file,
     "host_name": _host_name,
+    "inside": _inside,
     "module_name": _module_name,
     "own_addresses": _own_addresses,
     "patterns": _patterns,
@@ -331,6 +349,10 @@ def _contradictions(module: Mapping[str, object]) -> Iterator[tuple[str, str, st
             "everybody in the world could write to it",
             "Name the hosts that may in hosts_allow (['*'] if it really is everybody)",
         )
+    if module.get("sentinel_create") is True and "sentinel" not in module:
+        yield "sentinel_create", "there is no sentinel to create", "Name the file in sentinel, or leave sentinel_create out"
+    if module.get("sentinel") and module.get("sentinel") == module.get("rebuild_flag"):
+        yield "rebuild_flag", "it is the sentinel too, so that the module is closed with it and without it", "Name another file"
     if "lock_file" in module and not module.get("max_connections"):
         yield "lock_file", "without max_connections it does nothing", "Add max_connections, or leave lock_file out"
 

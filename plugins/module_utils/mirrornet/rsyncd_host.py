@@ -48,6 +48,8 @@ def check_modules_on_host(modules: Sequence[object], known: Sequence[Problem]) -
         sound = {name: value for name, value in module.items() if (where, name) not in at_fault}
         if "path" in sound:
             problems += _check_tree(where, str(sound["path"]))
+            if "sentinel" in sound and Path(str(sound["path"])).is_dir():
+                problems += _check_sentinel(where, Path(str(sound["path"])), str(sound["sentinel"]), sound.get("sentinel_create") is True)
         problems += check_accounts(where, sound)
     # A symbolic link can put one tree into another; what overlaps as written is known already.
     return problems + [problem for problem in check_nesting(modules, os.path.realpath) if problem not in known]
@@ -58,6 +60,24 @@ def _check_tree(where: str, path: str) -> Iterator[Problem]:
         yield Problem(where, "path", f"{show(path)} does not exist", "Create or mount the tree first, or correct the path")
     elif not Path(path).is_dir():
         yield Problem(where, "path", f"{show(path)} is not a directory", "Give the directory of the tree")
+
+
+def _check_sentinel(where: str, tree: Path, name: str, create: bool) -> Iterator[Problem]:
+    """Whether the file is there that a module's clients are admitted by, or can be created without lying about the tree."""
+    sentinel = tree / name
+    if sentinel.is_file():
+        return
+    if os.path.lexists(sentinel):
+        yield Problem(where, "sentinel", f"{show(str(sentinel))} is not a file", "Name a file that is there whenever the tree is")
+    elif not create:
+        message = f"{show(str(sentinel))} does not exist, so that every client would be refused"
+        remedy = "Mount or complete the tree. If it is whole, create the file, or let the role do so with sentinel_create: true"
+        yield Problem(where, "sentinel", message, remedy)
+    elif not any(tree.iterdir()):
+        message = f"{show(str(tree))} is empty: it may be a mount point with nothing mounted on it"
+        yield Problem(where, "sentinel_create", message, "Mount the tree or put its files there first")
+    elif not sentinel.parent.is_dir():
+        yield Problem(where, "sentinel", f"the directory {show(str(sentinel.parent))} does not exist", "Create it, or name another file")
 
 
 def check_accounts(where: str, options: Mapping[str, object], prefix: str = "") -> list[Problem]:
