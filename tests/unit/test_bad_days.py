@@ -93,9 +93,12 @@ class TestPowerLoss:
             mirror.places.running("tree"),
             mirror.places.held("tree"),
             mirror.places.approval("tree"),
+            mirror.places.program("tree"),
         ):
             path.write_bytes(content)
-        assert mirror.run("status").returncode == 0
+        status = mirror.run("status")
+        assert status.returncode == 0
+        assert status.stdout.splitlines()[1].split()[:2] == ["tree", "interrupted"]
         report = mirror.pull()
         assert report.outcome == "updated"
         assert report.interrupted is not None

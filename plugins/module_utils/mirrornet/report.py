@@ -224,5 +224,8 @@ def at_work(places: Places, job: str) -> dict[str, Any] | None:
 
 def was_interrupted(places: Places, job: str) -> dict[str, Any] | None:
     """The run that was killed and that no later run has followed yet; None if the last one ended by itself."""
-    running = read_json(places.running(job))
-    return running if running and at_work(places, job) is None else None
+    path = places.running(job)
+    if not path.exists() or at_work(places, job) is not None:
+        return None
+    # A power loss can tear the file: that there is one tells enough.
+    return {"started": "an unknown time", "phase": "unknown", **read_json(path)}
