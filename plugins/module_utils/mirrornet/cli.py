@@ -91,6 +91,20 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("jobs", metavar="JOB", nargs="*")
     status.add_argument("--json", action="store_true", help="write the reports as JSON")
     status.set_defaults(run=_status)
+
+    traffic = commands.add_parser("traffic", help="count connections, refusals and bytes in a master's log, for Prometheus")
+    traffic.add_argument(
+        "--config", metavar="FILE", default="/etc/rsyncd.conf", help="the server's configuration (default: /etc/rsyncd.conf)"
+    )
+    traffic.add_argument("--log-file", metavar="FILE", help="read this file, which rsync writes, instead of the journal")
+    traffic.add_argument(
+        "--unit",
+        metavar="PATTERN",
+        action="append",
+        help="count entries of the journal by services of this name only (default: mirrornet-rsyncd*)",
+    )
+    traffic.add_argument("--output", metavar="FILE", help="replace this file instead of writing to standard output")
+    traffic.set_defaults(run=_traffic)
     return parser
 
 
@@ -262,3 +276,20 @@ def _record(places: Places, name: str) -> dict[str, Any]:
             f"the run of {killed.get('started')} was killed in phase {killed.get('phase')}; the next run goes on from there",
         )
     return {**last, "state": state, "what": what}
+
+
+def _traffic(places: Places, arguments: argparse.Namespace) -> int:
+    from . import traffic
+    from .rsyncd_file import Configuration
+
+    def reader(configuration: Configuration) -> traffic.Reader:
+        if arguments.log_file:
+            return traffic.log_file(Path(arguments.log_file))
+        tag = configuration.defaults.get("syslog tag")
+        return traffic.journal(arguments.unit or ["mirrornet-rsyncd*"], tag.value if tag else "rsyncd")
+
+    output = Path(arguments.output) if arguments.output else None
+    metrics = traffic.update(places.state_dir, Path(arguments.config), reader, output)
+    if output is None:
+        sys.stdout.write(metrics.decode())
+    return int(Exit.OK)

@@ -26,9 +26,11 @@ from . import (
     pull,
     report,
     rsync,
+    rsyncd_file,
     run,
     source,
     switch,
+    traffic,
     verify,
 )
 
@@ -48,9 +50,11 @@ _ROOMS = (
     pull,
     report,
     rsync,
+    rsyncd_file,
     run,
     source,
     switch,
+    traffic,
     verify,
 )
 
