@@ -299,5 +299,13 @@ class TestLies:
 
 
 def test_order() -> None:
-    paths = [b"", b"a", b"a/b", b"a/b/c", b"a\x01", b"a-b", b"a.b", b"a0"]
-    assert sorted(paths[::-1], key=order) == paths
+    assert sorted([b"a0", b"a.b", b"a-b", b"a\x01", b"a/b/c", b"a/b", b"a", b""], key=order) == [
+        b"",
+        b"a",
+        b"a/b",
+        b"a/b/c",
+        b"a\x01",
+        b"a-b",
+        b"a.b",
+        b"a0",
+    ]
