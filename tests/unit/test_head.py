@@ -202,7 +202,7 @@ class TestSignatures:
 
     def test_rotation(self, tmp_path: Path) -> None:
         """Mirrors trust both keys for a while: neither the master's change of keys nor the order of mirrors matters."""
-        old, new = new_key(tmp_path, "old"), new_key(tmp_path, "new", "rsa")
+        old, new = new_key(tmp_path, "old"), new_key(tmp_path, "new", "ecdsa")
         both = allowed_signers([public(old), public(new)])
         for key in (old, new):
             assert verify(sign(HEAD, key), both)
@@ -223,7 +223,7 @@ class TestSignatures:
         "key", ["", "ssh-ed25519", "ssh-ed25519 AAAA", "hello world", "x ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIA==", "a b\nc d", "- - -"]
     )
     def test_what_is_no_key(self, key: str) -> None:
-        with pytest.raises(ValueError, match="is not one line|no public key"):
+        with pytest.raises(ValueError, match=r"is not one line|no public key"):
             allowed_signers([key])
 
     def test_a_key_that_can_not_sign(self, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ class TestSignatures:
 
     def test_without_ssh_keygen(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(Failure, match="package openssh-client|doesn't work here"):
+        with pytest.raises(Failure, match="doesn't work here"):
             sign(HEAD, tmp_path / "key")
 
 
