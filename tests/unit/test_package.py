@@ -11,6 +11,7 @@ import io
 import re
 import subprocess
 import sys
+import types
 import zipfile
 from pathlib import Path
 from typing import Callable
@@ -87,3 +88,18 @@ def test_runs_from_anywhere(tmp_path: Path, master: Master, mirror: Mirror) -> N
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("tree: updated from rsync://")
     assert (mirror.target / "latest").is_symlink()
+
+
+def test_no_constant_has_an_order_that_changes(tmp_path: Path) -> None:
+    """Python before 3.11 compiles a set into the order of that process, so that each play would replace the command."""
+
+    def sets(code: types.CodeType) -> list[object]:
+        inner = [found for constant in code.co_consts if isinstance(constant, types.CodeType) for found in sets(constant)]
+        return inner + [constant for constant in code.co_consts if isinstance(constant, frozenset)]
+
+    path = tmp_path / "mirrornet"
+    path.write_bytes(package.command(sys.executable))
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".py"):
+                assert sets(compile(archive.read(name), name, "exec")) == [], f"{name}: write a tuple, or make the set of one"

@@ -321,8 +321,11 @@ def _option(value: Any) -> str | None:
     return "is not among the options that a job may add" + (f"; did you mean {near}?" if near else f": {' '.join(sorted(RSYNC_OPTIONS))}")
 
 
+_WINDOW = ("from", "to", "limit")
+
+
 def _window(value: Any) -> str | None:
-    if not isinstance(value, dict) or set(value) != {"from", "to", "limit"}:
+    if not isinstance(value, dict) or set(value) != set(_WINDOW):
         return "must have the keys from, to and limit"
     for key in ("from", "to"):
         if not isinstance(value[key], str) or not re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", value[key]):

@@ -357,7 +357,7 @@ _WORDS: tuple[tuple[str, _Kind], ...] = (
 
 #: Kinds of failure that are the source's: another source may do better.
 OF_THE_SOURCE = frozenset(
-    {
+    (
         "unreachable",
         "no_such_module",
         "refused",
@@ -369,7 +369,7 @@ OF_THE_SOURCE = frozenset(
         "host_key",
         "certificate",
         "stale",
-    }
+    )
 )
 
 _AT_ERROR = re.compile(r"^@ERROR: (?P<text>.*)$", re.MULTILINE)
