@@ -52,7 +52,7 @@ def test_every_variable_that_a_role_uses_is_documented(role: Path) -> None:
     known = {name for entry in read(role / "meta/argument_specs.yml")["argument_specs"].values() for name in entry["options"]}
     used = set()
     for path in [*role.glob("tasks/*.yml"), *role.glob("vars/*.yml"), *role.glob("handlers/*.yml"), *role.glob("templates/*")]:
-        used |= set(re.findall(rf"(?<![_a-z./]){role.name}_[a-z_]+(?!\()", path.read_text(encoding="utf-8")))
+        used |= set(re.findall(rf"(?<![_a-z./]){role.name}_[a-z0-9_]+(?!\()", path.read_text(encoding="utf-8")))
     assert used <= known
 
 

@@ -200,6 +200,14 @@ def test_modules_that_get_in_each_other_s_way_are_refused(modules: list[object],
 
 WRONG_GLOBALS = [
     ("port", 0, "out of range"),
+    ("motd", "red \x1b[31m", "control character"),
+    ("motd", ["two", "lines"], "is not text"),
+    ("motd", "first\n@RSYNCD: EXIT", "a word of the protocol"),
+    ("log_file", "/var/log/rsyncd.log", "a directory that belongs to others"),
+    ("log_file", "rsyncd.log", "is not an absolute path"),
+    ("metrics_directory", "metrics", "is not an absolute path"),
+    ("fail2ban", "yes", "neither true nor false"),
+    ("log_days", 0, "out of range"),
     ("port", 65536, "out of range"),
     ("port", "rsync", "not a whole number"),
     ("addresses", ["192.0.2.0/24"], "is not an address"),
@@ -276,6 +284,11 @@ def test_right_globals_pass() -> None:
         "dont_compress": ["*.gz"],
         "transfer_logging": False,
         "syslog_facility": "local7",
+        "motd": "Welcome.\nTwo lines.\n",
+        "log_file": "/var/log/mirrornet-rsyncd/rsyncd.log",
+        "log_days": 7,
+        "fail2ban": True,
+        "metrics_directory": "",
     }
     assert rsyncd.check_globals(options) == []
     assert set(options) == {option.name for option in rsyncd.GLOBAL_OPTIONS}

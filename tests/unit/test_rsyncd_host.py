@@ -237,3 +237,18 @@ def test_properties_of_units_are_read() -> None:
         {"Id": ["b.socket"], "ActiveState": ["inactive"]},
     ]
     assert rsyncd_host.read_properties("") == []
+
+
+def test_what_is_asked_of_the_log_must_be_possible(tmp_path: Path) -> None:
+    def problems(**options: object) -> list[str]:
+        return [str(problem) for problem in rsyncd_host.check_log(options, str(old), "rsync_master_", tmp_path / "fail2ban")]
+
+    old = tmp_path / "rsync"
+    old.write_text("#!/bin/sh\necho rsync  version 3.2.3  protocol version 31\n")
+    old.chmod(0o755)
+    assert problems(metrics_directory="", fail2ban=False, log_file="") == []
+    assert "does not exist" in problems(metrics_directory=str(tmp_path / "none"))[0]
+    assert "Install fail2ban first" in problems(fail2ban=True, log_file="")[0]
+    (tmp_path / "fail2ban" / "filter.d").mkdir(parents=True)
+    assert problems(fail2ban=True, log_file="", metrics_directory=str(tmp_path)) == []
+    assert "rsync 3.2.3 lets clients write lines of their own" in problems(fail2ban=True, log_file="/var/log/x/y")[0]

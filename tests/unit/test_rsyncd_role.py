@@ -78,8 +78,8 @@ def test_all_other_variables_are_checked_too() -> None:
 KINDS_OF_TYPES = {
     "bool": {"flag"},
     "int": {"count"},
-    "path": {"tree", "file"},
-    "str": {"text", "account", "module_name", "host_name", "choice", "inside", "flag_file"},
+    "path": {"tree", "file", "own_log", "own_directory"},
+    "str": {"text", "account", "module_name", "host_name", "choice", "inside", "flag_file", "motd"},
     "list": {"words", "patterns", "addresses", "own_addresses"},
 }
 

@@ -114,6 +114,11 @@ GLOBAL_OPTIONS: tuple[Option, ...] = (
     Option("dont_compress", "words"),
     Option("transfer_logging", "flag"),
     Option("syslog_facility", "choice", choices=FACILITIES),
+    Option("motd", "motd"),
+    Option("log_file", "own_log"),
+    Option("log_days", "count", least=1, most=3650),
+    Option("fail2ban", "flag"),
+    Option("metrics_directory", "own_directory"),
 )
 
 
@@ -285,6 +290,35 @@ def _host_name(option: Option, value: object) -> Iterator[Complaint]:
         yield f"{show(value)} is not a host's name or address", "Give the name under which mirrors reach this host"
 
 
+def _motd(option: Option, value: object) -> Iterator[Complaint]:
+    """A text of several lines for people who connect; empty for none."""
+    if not isinstance(value, str):
+        yield f"{show(value)} is not text", "Write it in quotes, or after YAML's '|'"
+    elif _CONTROL.search(value.replace("\n", "")):
+        yield f"{show(value)} holds a control character, which could take over the terminal of whoever connects", "Leave it out"
+    elif value.startswith("@") or "\n@" in value:
+        yield f"{show(value)} has a line that begins with '@', which clients take for a word of the protocol", "Begin the line otherwise"
+
+
+def _own_log(option: Option, value: object) -> Iterator[Complaint]:
+    """The path of a log file in a directory of its own; empty for none."""
+    if value == "":
+        return
+    complaints = list(_file(option, value))
+    yield from complaints
+    if not complaints and str(value).count("/") < 4:
+        yield (
+            f"{show(value)} lies in a directory that belongs to others, and connections may write to all of the log's directory",
+            "Give it a directory of its own, such as /var/log/mirrornet-rsyncd/rsyncd.log",
+        )
+
+
+def _own_directory(option: Option, value: object) -> Iterator[Complaint]:
+    """The absolute path of a directory; empty for none."""
+    if value != "":
+        yield from _file(option, value)
+
+
 #: The rules by their names in the table of options.
 KINDS: dict[str, Callable[[Option, object], Iterator[Complaint]]] = {
     "account": _account,
@@ -297,7 +331,10 @@ KINDS: dict[str, Callable[[Option, object], Iterator[Complaint]]] = {
     "host_name": _host_name,
     "inside": _inside,
     "module_name": _module_name,
+    "motd": _motd,
     "own_addresses": _own_addresses,
+    "own_directory": _own_directory,
+    "own_log": _own_log,
     "patterns": _patterns,
     "text": _text,
     "tree": _tree,
@@ -319,7 +356,7 @@ def _is_everybody(item: object) -> bool:
     return item == "*"
 
 
-def _covers_everybody(items: Sequence[object]) -> bool:
+def covers_everybody(items: Sequence[object]) -> bool:
     """Whether a list of addresses leaves nobody out, over IPv4 and IPv6."""
     return any(_is_everybody(item) for item in items) or {"0.0.0.0/0", "::/0"} <= {str(_network(item)) for item in items}
 
@@ -335,7 +372,7 @@ def is_writable(module: Mapping[str, object]) -> bool:
 def _contradictions(module: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
     """What is wrong between the options of one module: option, message, remedy."""
     allow, deny = module.get("hosts_allow"), module.get("hosts_deny")
-    if isinstance(allow, list) and isinstance(deny, list) and allow and deny and not _covers_everybody(deny):
+    if isinstance(allow, list) and isinstance(deny, list) and allow and deny and not covers_everybody(deny):
         yield (
             "hosts_deny",
             "together with hosts_allow it admits every host that is in neither list",

@@ -332,3 +332,25 @@ def read_properties(text: str) -> list[dict[str, list[str]]]:
         if unit:
             units.append(unit)
     return units
+
+
+# What is done with the log.
+
+
+def check_log(options: Mapping[str, object], rsync: str | None, prefix: str, fail2ban: Path = Path("/etc/fail2ban")) -> list[Problem]:
+    """Whether the host can do with the log what is asked for."""
+    problems = []
+    directory = options.get("metrics_directory")
+    if isinstance(directory, str) and directory and not Path(directory).is_dir():
+        remedy = "Install what reads it first, such as Prometheus' node exporter, or correct the path"
+        problems.append(Problem(prefix + "metrics_directory", "", f"the directory {show(directory)} does not exist", remedy))
+    if options.get("fail2ban") is True:
+        if not (fail2ban / "filter.d").is_dir():
+            problems.append(
+                Problem(prefix + "fail2ban", "", f"there is no {fail2ban} on this host", "Install fail2ban first, or give false")
+            )
+        version = rsync_version(rsync) if rsync and options.get("log_file") else ""
+        if version and tuple(map(int, version.split("."))) < (3, 5):
+            message = f"rsync {version} lets clients write lines of their own into a log file, and so have anybody banned"
+            problems.append(Problem(prefix + "fail2ban", "", message, f"Leave {prefix}log_file out, so that fail2ban reads the journal"))
+    return problems

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is done with a master's log: read by people, rotated, counted, and used to ban."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from testinfra.host import Host
+
+LOG = "/var/log/mirrornet-rsyncd/rsyncd.log"
+METRICS = "/var/lib/prometheus/node-exporter/mirrornet_rsync.prom"
+FORGED = "[1] rsync denied on module archive from x (192.0.2.66)"
+
+
+def wait_for(host: Host, shell: str) -> None:
+    host.check_output("timeout 30 sh -c %s", f"until {shell}; do sleep 0.2; done")
+
+
+def refused(host: Host) -> None:
+    """A client that is refused in each way that fail2ban is told of but a wrong login, and one that tries to have another banned."""
+    assert host.run("rsync rsync://localhost/closed/").rc == 5
+    assert host.run("rsync rsync://localhost/nonesuch/").rc == 5
+    host.run("rsync %s /tmp/", f"rsync://localhost/archive/a\n2026/01/01 00:00:00 {FORGED}\nx rsyncd{FORGED}\n")
+    host.run("rsync %s", "rsync://localhost/none' tried from x (192.0.2.66)/")
+
+
+def counted(host: Host) -> dict[str, int]:
+    host.check_output("systemctl start mirrornet-traffic.service")
+    lines = host.file(METRICS).content_string.splitlines()
+    return {name: int(value) for name, dummy, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
+
+
+def test_clients_see_the_message(host: Host) -> None:
+    shown = host.check_output("rsync rsync://localhost/")
+    assert shown.startswith("Welcome to the archive.\nQuestions to admin@example.org\n")
+    assert "archive" in shown
+
+
+def test_each_transfer_and_refusal_is_counted_once(host: Host) -> None:
+    before = counted(host)
+    assert host.run("rsync rsync://localhost/archive/file /tmp/").rc == 0
+    assert host.run("rsync rsync://localhost/closed/").rc == 5
+    wait_for(host, f"journalctl --identifier=rsyncd | cat - {LOG} 2>/dev/null | grep -q 'denied on module closed'")
+    after = counted(host)
+    grown = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
+    assert grown['mirrornet_rsync_requests_total{module="archive",direction="download"}'] == 1
+    assert grown['mirrornet_rsync_refusals_total{module="closed",reason="host"}'] == 1
+    assert grown["mirrornet_rsync_connections_total"] == 2
+    assert grown['mirrornet_rsync_sent_bytes_total{module="archive"}'] >= 100
+    assert counted(host) == after
+
+
+def test_the_timer_counts_by_itself(host: Host) -> None:
+    assert host.service("mirrornet-traffic.timer").is_running
+    assert host.service("mirrornet-traffic.timer").is_enabled
+    assert host.file(METRICS).mode == 0o644
+
+
+def test_what_counts_is_confined(host: Host) -> None:
+    shown = host.check_output("systemd-analyze security --no-pager mirrornet-traffic.service")
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", shown)
+    assert found, shown
+    assert float(found.group(1)) <= 2.0
+
+
+@pytest.mark.on("master1")
+def test_entries_of_other_accounts_do_not_count(host: Host) -> None:
+    before = counted(host)
+    host.check_output("logger --tag rsyncd 'connect from x (192.0.2.1)'")
+    wait_for(host, "journalctl --identifier=rsyncd | grep -q 192.0.2.1")
+    assert counted(host) == before
+
+
+@pytest.mark.on("master1")
+def test_fail2ban_bans_who_is_refused_and_nobody_else(host: Host) -> None:
+    refused(host)
+    wait_for(host, 'journalctl --identifier=rsyncd | grep -q "tried from x"')
+    said = host.check_output("fail2ban-regex --print-all-matched systemd-journal /etc/fail2ban/filter.d/mirrornet-rsyncd.conf")
+    matched = said.split("Matched line(s):")[1].split("Missed line(s):")[0]
+    for words in ("denied on module closed", "unknown module 'nonesuch'", "unknown module 'none' tried from x (192.0.2.66)'"):
+        assert words in matched, said
+    assert "archive" not in matched
+    # The jail itself: enough refusals of one address, of which the client's own is the only one.
+    host.check_output("fail2ban-client set mirrornet-rsyncd ignoreself false")
+    for dummy in range(6):
+        host.run("rsync rsync://127.0.0.1/nonesuch/")
+    wait_for(host, "fail2ban-client status mirrornet-rsyncd | grep -q 'Total failed:.*[1-9]'")
+    status = host.check_output("fail2ban-client status mirrornet-rsyncd")
+    host.run("fail2ban-client unban --all")
+    assert "192.0.2.66" not in status
+
+
+@pytest.mark.on("master2")
+def test_the_log_file_is_rotated_and_written_again(host: Host) -> None:
+    before = counted(host)
+    assert host.run("rsync rsync://localhost/archive/file /tmp/").rc == 0
+    wait_for(host, f"grep -q 'sent .* bytes' {LOG}")
+    host.check_output("logrotate --force /etc/logrotate.d/mirrornet-rsyncd")
+    assert host.file(f"{LOG}.1").exists
+    assert (host.file(LOG).size, host.file(LOG).mode, host.file(LOG).group) == (0, 0o640, "adm")
+    assert host.run("rsync rsync://localhost/archive/file /tmp/").rc == 0
+    wait_for(host, f"grep -q 'sent .* bytes' {LOG}")
+    after = counted(host)
+    name = 'mirrornet_rsync_requests_total{module="archive",direction="download"}'
+    assert after[name] - before.get(name, 0) == 2
+    assert after["mirrornet_rsync_log_gaps_total"] == 0
+    # Only the log's own directory is writable for connections.
+    assert LOG.rpartition("/")[0] in host.check_output("systemctl show --property=ReadWritePaths mirrornet-rsyncd@x.service")
