@@ -20,6 +20,7 @@ options:
     description:
       - The modules to serve. Each is a dictionary; its options are those of the variable C(rsync_master_modules)
         of the role P(mirrornet.rsync.rsync_master#role).
+      - Passwords don't belong here, since this is logged. The filter P(mirrornet.rsync.master_modules#filter) parts modules from them.
     type: list
     elements: raw
     default: []
@@ -50,6 +51,37 @@ options:
     type: list
     elements: str
     default: []
+  problems:
+    description:
+      - What the caller has found wrong already, to be reported together with what is found here, in the form of RV(problems).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      where:
+        description:
+          - The module or variable at fault.
+        type: str
+        required: true
+      option:
+        description:
+          - The option of the module at fault.
+        type: str
+        default: ""
+      message:
+        description:
+          - What is wrong.
+        type: str
+        required: true
+      remedy:
+        description:
+          - What to do.
+        type: str
+        required: true
+  secrets_directory:
+    description:
+      - The directory of the files of passwords that M(mirrornet.rsync.rsyncd_secrets) keeps. Passwords themselves don't belong here.
+    type: path
   prefix:
     description:
       - What stands before the name of an option in O(options) to make the name of the variable that messages speak of.
@@ -120,6 +152,12 @@ asked_rsync:
   description: Whether rsync was asked for its opinion on O(candidate).
   returned: always
   type: bool
+secrets:
+  description: The names of the files in O(secrets_directory).
+  returned: always
+  type: list
+  elements: str
+  sample: [archive]
 systemd:
   description: Whether systemd runs as process 1.
   returned: always
@@ -133,16 +171,18 @@ units:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import rsyncd, rsyncd_host
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import rsyncd, rsyncd_host, rsyncd_secrets
 
 
 def check_host(params, problems):
     """Look at the host as far as the values are sound enough for it, and add to the problems."""
     options, prefix = params["options"], params["prefix"]
     at_fault = {problem.where for problem in problems}
-    problems += rsyncd_host.check_modules_on_host(params["modules"], problems)
+    problems += rsyncd_host.check_modules_on_host(params["modules"], problems, params["secrets_directory"] or "")
     if prefix + "uid" not in at_fault and prefix + "gid" not in at_fault:
         problems += rsyncd_host.check_accounts("", options, prefix)
+    if params["secrets_directory"]:
+        problems += rsyncd_secrets.check(params["secrets_directory"], "secrets")
     if "config_path" in options and prefix + "config_path" not in at_fault:
         problems += rsyncd_host.check_config_path(options["config_path"], prefix + "config_path")
     if not {prefix + "fail2ban", prefix + "log_file", prefix + "metrics_directory"} & at_fault:
@@ -162,17 +202,34 @@ def main():
             "variables": {"type": "list", "elements": "str", "default": []},
             "known_variables": {"type": "list", "elements": "str", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
+            "problems": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "where": {"type": "str", "required": True},
+                    "option": {"type": "str", "default": ""},
+                    "message": {"type": "str", "required": True},
+                    "remedy": {"type": "str", "required": True},
+                },
+            },
+            # Where they are is no secret.
+            "secrets_directory": {"type": "path", "no_log": False},
             "prefix": {"type": "str", "default": "rsync_master_"},
         },
         supports_check_mode=True,
     )
     params = module.params
+    secrets = params["secrets_directory"]
     problems = rsyncd.check_variables(params["variables"], params["known_variables"])
     problems += rsyncd.check_globals(params["options"], params["prefix"])
     problems += rsyncd.check_modules(params["modules"])
+    problems += [rsyncd.Problem(**problem) for problem in params["problems"]]
+    rsync = rsyncd_host.find_rsync()
+    version = rsyncd_host.rsync_version(rsync) if rsync else ""
+    problems += rsyncd.check_versions(params["modules"], params["options"], version, params["prefix"])
     check_host(params, problems)
 
-    rsync = rsyncd_host.find_rsync()
     # What rsync says to a configuration with known faults would only repeat them in other words.
     asked = bool(rsync and params["candidate"] is not None and not problems)
     if asked:
@@ -181,14 +238,15 @@ def main():
             problems.append(rsyncd.Problem("rsyncd.conf", "", "rsync says: " + said, remedy))
 
     problems = rsyncd.in_order(problems)
-    for warning in rsyncd.advise(params["modules"]):
+    for warning in rsyncd.advise(params["modules"], version):
         module.warn(warning)
     result = {
         "changed": False,
         "problems": [{"where": p.where, "option": p.option, "message": p.message, "remedy": p.remedy} for p in problems],
         "rsync": rsync or "",
-        "rsync_version": rsyncd_host.rsync_version(rsync) if rsync else "",
+        "rsync_version": version,
         "asked_rsync": asked,
+        "secrets": rsyncd_secrets.present(secrets) if secrets else [],
         "systemd": rsyncd_host.has_systemd(),
         "units": rsyncd_host.unit_states(params["units"]),
     }

@@ -5,23 +5,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
-from ansible.plugins.loader import init_plugin_loader
-
-ROOT = Path(__file__).parents[2]
-# Makes ansible_collections.mirrornet.rsync importable.
-init_plugin_loader([str(ROOT / ".collections")])
-
-
-def plugin(name: str) -> ModuleType:
-    return import_module(f"ansible_collections.mirrornet.rsync.plugins.{name}")
-
+from collection import plugin
 
 master_sources = plugin("filter.master_sources").master_sources
 mirror_jobs = plugin("filter.mirror_jobs").mirror_jobs

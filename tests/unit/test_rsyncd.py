@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from mirrornet import rsyncd
+from mirrornet import rsyncd, rsyncd_parameters
 
 GOOD: dict[str, Any] = {"name": "archive", "path": "/srv/archive"}
 
@@ -109,6 +109,100 @@ WRONG_VALUES = [
     ("exclude", [7], "is not text"),
     ("refuse_options", ["checksum delete"], "make it two items"),
     ("refuse_options", "delete", "is not a list"),
+    ("dont_compress", "*.gz", "is not a list"),
+    ("munge_symlinks", "yes", "neither true nor false"),
+    ("numeric_ids", 0, "neither true nor false"),
+    ("fake_super", "on", "neither true nor false"),
+    ("hosts_allow", ["::ffff:192.0.2.7"], "Write it in the form of IPv4"),
+    ("hosts_allow", ["192.0.2.0/0.0.0.255"], "Write 192.0.2.0/24"),
+    ("hosts_allow_groups", "mirrors", "is not a list"),
+    ("hosts_allow_groups", ["mirrors tier2"], "make it two items"),
+    ("auth_users", [], "no login needed"),
+    ("auth_users", "alice", "is not a list"),
+    ("auth_users", [7], "is not text"),
+    ("auth_users", ["al ice"], "is not the name of a user"),
+    ("auth_users", ["alice,bob"], "is not the name of a user"),
+    ("auth_users", ["#alice"], "is not the name of a user"),
+    ("auth_users", ["alice\nread only = no"], "is not the name of a user"),
+    ("auth_users", [""], "is not the name of a user"),
+    ("auth_users", ["alice:denny"], "Did you mean 'deny'?"),
+    ("auth_users", ["alice:read"], "which rsync would ignore"),
+    ("auth_users", ["alice:RO"], "which rsync would ignore"),
+    ("auth_users", ["alice", "alice:deny"], "'alice:deny' is never reached, because 'alice' before it matches"),
+    ("auth_users", ["mirror*", "mirror7:deny"], "'mirror7:deny' is never reached"),
+    ("auth_users", ["alice:deny", "@ops:deny"], "every rule denies"),
+    ("secrets", "alice:correct horse battery", "it is not a list"),
+    ("secrets", [], "nobody would need a password"),
+    ("secrets", ["alice:correct horse battery"], "entry 1 is not a dictionary"),
+    ("secrets", [{"name": "al:ice", "password": "correct horse battery"}], "entry 1 ('al:ice'): its name can't be one of a login"),
+    ("secrets", [{"name": "#alice", "password": "correct horse battery"}], "its name can't be one of a login"),
+    ("secrets", [{"name": "al*", "password": "correct horse battery"}], "its name can't be one of a login"),
+    ("secrets", [{"name": "al\nice", "password": "correct horse battery"}], "its name can't be one of a login"),
+    ("secrets", [{"password": "correct horse battery"}], "entry 1: its name can't be one of a login"),
+    ("secrets", [{"name": "alice"}], "entry 1 ('alice'): it has no password"),
+    ("secrets", [{"name": "alice", "password": ""}], "fewer than 12 characters"),
+    ("secrets", [{"name": "alice", "password": "qx77Y"}], "fewer than 12 characters"),
+    ("secrets", [{"name": "alice", "password": 123456789012}], "its password is not text"),
+    ("secrets", [{"name": "alice", "password": "correct horse\nbattery"}], "holds a line end"),
+    ("secrets", [{"name": "alice", "password": "correct horse battery\r"}], "holds a line end"),
+    ("secrets", [{"name": "alice", "password": "correct \0 battery"}], "control character"),
+    ("secrets", [{"name": "alice", "password": "x" * 501}], "of which rsync reads a part"),
+    ("secrets", [{"name": "alice", "pasword": "correct horse battery"}], "unknown key 'pasword'. Did you mean 'password'?"),
+    ("secrets", [{"name": "a", "password": "x" * 20}, {"name": "a", "password": "y" * 20}], "entry 2 ('a') has the name of an earlier one"),
+    ("secrets", [{"name": "a", "password": "x" * 20, "mirror": 7}], "mirror is not text"),
+    ("secrets_file", "rsyncd.secrets", "not an absolute path"),
+    ("auth_digest", "sha-256", "Did you mean 'sha256'?"),
+    ("auth_digest", "md4", "Did you mean 'md5'?"),
+    ("filter", "- /secret", "is not a list"),
+    ("filter", ["/secret"], "is not a rule that a master can apply"),
+    ("filter", ["- /a - /b"], "is not a rule that a master can apply"),
+    ("filter", ["dir-merge .filter"], "is not a rule that a master can apply"),
+    ("filter", ["- one\n"], "holds a line end"),
+    ("include", ["two words"], "write '?' for the space"),
+    ("exclude_from", "excludes", "not an absolute path"),
+    ("include_from", "/etc/../includes", "holds '..'"),
+    ("incoming_chmod", "u=rwz", "'u=rwz' is not a change of permissions"),
+    ("incoming_chmod", "0888", "'0888' is not a change of permissions"),
+    ("incoming_chmod", "Dg+s, F644", "' F644' is not a change of permissions"),
+    ("incoming_chmod", "u=rw,", "'' is not a change of permissions"),
+    ("incoming_chmod", 644, "Write it in quotes"),
+    ("outgoing_chmod", "a-w g+r", "is not a change of permissions"),
+    ("outgoing_chmod", "u-w\n", "holds a line end"),
+    ("charset", "UTF 8", "is not the name of a character set"),
+    ("charset", "", "is not the name of a character set"),
+    ("pre_xfer_exec", "check-tree", "does not begin with an absolute path"),
+    ("pre_xfer_exec", "/usr/local/sbin/check | true", "holds '|', of which a shell would make something"),
+    ("pre_xfer_exec", "/usr/local/sbin/check $(id)", "holds '$'"),
+    ("pre_xfer_exec", "/usr/local/sbin/check  twice", "holds ' '"),
+    ("pre_xfer_exec", "/usr/local/sbin/check %RSYNC_REQUEST%", "environment variable"),
+    ("pre_xfer_exec", "/tmp/check", "lies where everybody writes"),
+    ("pre_xfer_exec", "/srv/../tmp/check", "holds '..'"),
+    ("post_xfer_exec", "/usr/local/sbin/report;reboot", "holds ';'"),
+    ("early_exec", ["/usr/local/sbin/mount"], "is not text"),
+    ("log_format", "%o %z", "'%z' is not an escape of rsync's log format"),
+    ("log_format", "100%", "'%' is not an escape"),
+    ("log_format", "%f\nsend", "holds a line end"),
+    ("log_file", "rsync.log", "not an absolute path"),
+    ("log_file", "/tmp/rsync.log", "lies where a log can't"),
+    ("syslog_facility", "local8", "Did you mean 'local"),
+    ("max_verbosity", 10, "out of range"),
+    ("extra", ["temp dir"], "is not a dictionary"),
+    ("extra", {"temp_dri": "/x"}, "rsync knows no parameter 'temp_dri', and would ignore it. Did you mean 'temp dir'?"),
+    ("extra", {"hosts allow": "*"}, "Use the option hosts_allow"),
+    ("extra", {"HostsAllow": "*"}, "Use the option hosts_allow"),
+    ("extra", {"pre-xfer_exec": "/bin/true"}, "Use the option pre_xfer_exec"),
+    ("extra", {"strict modes": False}, "is not taken: it would let a secrets file be read by everybody"),
+    ("extra", {"ignore errors": True}, "mirrors would delete what the master can't read"),
+    ("extra", {"name": "other"}, "Use the option name"),
+    ("extra", {"motd file": "/etc/motd"}, "Put it into rsync_master_extra"),
+    ("extra", {"pid file": "/run/x"}, "is not taken"),
+    ("extra", {"temp dir": "tmp"}, "'temp dir': 'tmp' is not an absolute path"),
+    ("extra", {"reverse lookup": "no"}, "'reverse lookup': 'no' is neither true nor false"),
+    ("extra", {"syslog tag": "a\nread only = no"}, "holds a line end"),
+    ("extra", {"temp dir": "/a", "temp_dir": "/b"}, "'temp_dir' comes twice"),
+    ("extra", {"&include": "/etc/x"}, "rsync knows no parameter '&include'"),
+    ("extra", {"temp-dir": "/a"}, "Write 'temp dir'"),
+    ("extra", {7: 1}, "rsync knows no parameter 7"),
 ]
 
 
@@ -127,6 +221,13 @@ WRONG_TOGETHER = [
     ({"write_only": True}, "write_only", "serves nothing"),
     ({"write_only": True, "read_only": True}, "write_only", "serves nothing"),
     ({"read_only": False}, "read_only", "everybody in the world could write"),
+    ({"auth_users": ["alice"]}, "auth_users", "nobody has a password"),
+    ({"secrets_file": "/etc/rsyncd.secrets"}, "secrets_file", "everybody is admitted"),
+    ({"auth_digest": "sha256"}, "auth_digest", "without auth_users it does nothing"),
+    ({"incoming_chmod": "a+r"}, "incoming_chmod", "nothing comes in"),
+    ({**WRITABLE, "write_only": True, "outgoing_chmod": "a+r"}, "outgoing_chmod", "nothing goes out"),
+    ({**WRITABLE, "use_chroot": False, "munge_symlinks": False}, "munge_symlinks", "could lead out of the tree"),
+    ({"transfer_logging": False, "log_format": "%f"}, "log_format", "without transfer_logging"),
     ({"lock_file": "/run/lock/x"}, "lock_file", "without max_connections"),
     ({"lock_file": "/run/lock/x", "max_connections": 0}, "lock_file", "without max_connections"),
     ({"sentinel_create": True}, "sentinel_create", "no sentinel to create"),
@@ -172,6 +273,12 @@ WRONG_BETWEEN = [
         "module 'in' (item 2)",
         "path",
         "lies inside the path of module 'archive' (item 1), which would publish what they send",
+    ),
+    (
+        [{"name": "sub", "path": "/srv/archive/sub"}, module(auth_users=["alice:rw", "*"], secrets_file="/etc/s")],
+        "module 'sub' (item 1)",
+        "path",
+        "inside the path of module 'archive' (item 2), whose clients may write",
     ),
     (
         [{"name": "sub", "path": "/srv/archive/./sub/"}, module(**WRITABLE)],
@@ -231,6 +338,14 @@ WRONG_GLOBALS = [
     ("syslog_facility", "local9", "Did you mean 'local"),
     ("syslog_facility", "daemon\nuid = root", "is not known"),
     ("modlues", [], "unknown option"),
+    ("auth_digest", "sha3", "Did you mean 'sha"),
+    ("log_format", "", "it is empty"),
+    ("extra", {"address": "192.0.2.1"}, "Use rsync_master_addresses"),
+    ("extra", {"Port": 874}, "Use the option port"),
+    ("extra", {"max connections": 7}, "Use the option max_connections"),
+    ("extra", {"listen backlog": 7}, "is not taken"),
+    ("extra", {"motd fiel": "/etc/motd"}, "Did you mean 'motd file'?"),
+    ("extra", {"proxy protocol": "true"}, "'proxy protocol': 'true' is neither true nor false"),
 ]
 
 
@@ -259,6 +374,15 @@ RIGHT = [
     module(exclude=[], refuse_options=[]),
     module(sentinel=".mirrornet/it's here", sentinel_create=True, rebuild_flag="/run/rebuilding"),
     module(sentinel="README", rebuild_flag=".rebuilding"),
+    module(**WRITABLE, incoming_chmod="Dug=rwx,Fug=rw,o-rwx,D2775,F0644,a+X,u="),
+    module(outgoing_chmod="go-w", charset="UTF-8", munge_symlinks=True, numeric_ids=True, fake_super=False, max_verbosity=0),
+    module(auth_users=["root:deny", "@ops:rw", "mirror[0-9]*:ro", "*"], secrets_file="/etc/rsyncd.secrets", auth_digest="sha512"),
+    module(read_only=False, auth_users=["alice"], secrets=[{"name": "alice", "password": "correct: horse # battery", "mirror": "m1"}]),
+    module(read_only=False, hosts_allow_groups=["mirrors"]),
+    module(filter=["- /secret/***", "+,! *.iso", "exclude_*.tmp"], include=["*/"], include_from="/etc/in", exclude_from="/etc/out"),
+    module(pre_xfer_exec="/usr/local/sbin/check --tree=archive a/b", post_xfer_exec="/bin/true", early_exec="/bin/true"),
+    module(transfer_logging=True, log_format="%t [%p] %'l %-50n %i", log_file="/var/log/rsync/archive.log", syslog_facility="local5"),
+    module(extra={"temp dir": "/tmp", "Reverse Lookup": True, "syslog_tag": "archive", "name converter": "/usr/bin/nameconvert"}),
     module(exclude=["/a/***", "*.tmp", "?", "[!a]"], refuse_options=["*", "!a", "c"]),
 ]
 
@@ -289,6 +413,9 @@ def test_right_globals_pass() -> None:
         "log_days": 7,
         "fail2ban": True,
         "metrics_directory": "",
+        "log_format": "%o %h [%a] %m (%u) %f %''l %-20n",
+        "auth_digest": "",
+        "extra": {"motd file": "/etc/motd", "Syslog_Tag": "rsync"},
     }
     assert rsyncd.check_globals(options) == []
     assert set(options) == {option.name for option in rsyncd.GLOBAL_OPTIONS}
@@ -338,9 +465,58 @@ def test_a_variable_that_nobody_reads_is_refused() -> None:
     assert str(problem) == "rsync_master_modlues: there is no such variable. Did you mean 'rsync_master_modules'?"
 
 
+def test_no_message_about_a_password_shows_it() -> None:
+    bad = ["short", "long " + "x" * 500, "tail\n", 123456, ["list"], {"a": "dictionary"}]
+    for password in bad:
+        for entry in ({"name": "alice", "password": password}, {"name": "alice", "pasword": password}, password):
+            said = " ".join(map(str, rsyncd.check_module(1, module(secrets=[entry]))))
+            assert said
+            assert str(password) not in said
+            assert "xxx" not in said
+
+
+VERSIONS = [
+    # options of a module, options for all, what 3.2.3 is too old for
+    ({}, {}, []),
+    ({"early_exec": "/bin/true", "open_noatime": True}, {"auth_digest": ""}, []),
+    ({"auth_digest": "sha256"}, {}, ["module 'archive' (item 1): auth_digest: rsync 3.2.3 on this host doesn't know 'auth digest'"]),
+    ({"extra": {"Insecure_Links": True}}, {}, ["module 'archive' (item 1): extra: rsync 3.2.3 on this host doesn't know 'insecure links'"]),
+    ({}, {"auth_digest": "sha512"}, ["rsync_master_auth_digest: rsync 3.2.3 on this host doesn't know 'auth digest'"]),
+    ({}, {"extra": {"proxy protocol hosts": ["192.0.2.1"]}}, ["rsync_master_extra: rsync 3.2.3 on this host doesn't know 'proxy"]),
+]
+
+
+@pytest.mark.parametrize(("options", "for_all", "said"), VERSIONS)
+def test_what_the_host_s_rsync_is_too_old_for_is_refused(options: dict[str, Any], for_all: dict[str, Any], said: list[str]) -> None:
+    found = rsyncd.check_versions([module(**options)], for_all, "3.2.3", "rsync_master_")
+    assert len(found) == len(said)
+    for problem, words in zip(found, said):
+        assert str(problem).startswith(words)
+        assert "install rsync 3.5.0 or later" in str(problem)
+    assert rsyncd.check_versions([module(**options)], for_all, "3.5.0", "rsync_master_") == []
+    assert rsyncd.check_versions([module(**options)], for_all, "", "rsync_master_") == []
+
+
+def test_every_option_is_a_parameter_or_the_role_s_own() -> None:
+    own = {option.name for option in rsyncd.MODULE_OPTIONS if option.parameter is None}
+    assert own == {"hosts_allow_groups", "secrets", "extra", "sentinel", "sentinel_create", "rebuild_flag"}
+    assert {p.kind for p in rsyncd_parameters.PARAMETERS} <= set(rsyncd.KINDS)
+    assert len(rsyncd_parameters.BY_KEY) == len(rsyncd_parameters.PARAMETERS)
+
+
+def test_logins_with_an_old_rsync_are_a_warning() -> None:
+    logins = [module(auth_users=["alice"], secrets_file="/etc/s")]
+    (warning,) = rsyncd.advise(logins, "3.2.3")
+    assert warning.startswith("module 'archive' (item 1): rsync 3.2.3 proves passwords by MD5")
+    for version in ("3.2.7", "3.5.0", ""):
+        assert rsyncd.advise(logins, version) == []
+    assert rsyncd.advise([module()], "3.2.3") == []
+
+
 def test_what_deserves_a_second_look_is_a_warning() -> None:
-    warnings = rsyncd.advise([module(uid="root"), module(uid=0), module(use_chroot=False), module()])
-    assert [warning.split(":")[0] for warning in warnings] == [f"module 'archive' (item {n})" for n in (1, 2, 3)]
+    doubtful = [module(uid="root"), module(uid=0), module(use_chroot=False), module(extra={"insecure links": True}), module()]
+    warnings = rsyncd.advise(doubtful)
+    assert [warning.split(":")[0] for warning in warnings] == [f"module 'archive' (item {n})" for n in (1, 2, 3, 4)]
 
 
 @given(some.lists(some.one_of(some.none(), some.text(), some.dictionaries(some.text(), some.text()))), some.text())

@@ -96,6 +96,107 @@ def test_what_is_wrong_in_itself_is_not_looked_up() -> None:
     assert [p.where for p in rsyncd_host.check_modules_on_host(modules, known)] == ["module 'no-such-tree' (item 4)"]
 
 
+# Files that a module names.
+
+
+def program(path: Path, mode: int = 0o755) -> str:
+    path.write_text("#!/bin/sh\n")
+    path.chmod(mode)
+    return str(path)
+
+
+def test_files_and_programs_that_are_there_pass(tmp_path: Path) -> None:
+    (tmp_path / "patterns").touch()
+    (tmp_path / "secrets").touch(mode=0o600)
+    assert (
+        complaints(
+            tree(
+                tmp_path,
+                include_from=str(tmp_path / "patterns"),
+                exclude_from=str(tmp_path / "patterns"),
+                secrets_file=str(tmp_path / "secrets"),
+                early_exec="/bin/true",
+                pre_xfer_exec=program(tmp_path / "check") + " archive",
+                post_xfer_exec="/bin/sh",
+                log_file=str(tmp_path / "log"),
+                charset="ISO-8859-1",
+            )
+        )
+        == []
+    )
+
+
+def test_a_file_of_passwords_that_the_role_is_to_write_need_not_be_there(tmp_path: Path) -> None:
+    module = tree(tmp_path, secrets_file=str(tmp_path / "secrets.d/archive"))
+    assert rsyncd_host.check_modules_on_host([module], [], f"{tmp_path}/secrets.d/") == []
+    assert len(rsyncd_host.check_modules_on_host([module], [], f"{tmp_path}/secrets")) == 1
+
+
+@pytest.mark.parametrize("option", ["include_from", "exclude_from"])
+def test_a_missing_file_of_patterns_is_refused(tmp_path: Path, option: str) -> None:
+    (said,) = complaints(tree(tmp_path, **{option: str(tmp_path / "gone")}))
+    assert f"{option}: there is no file" in said
+
+
+def test_a_file_of_passwords_for_all_to_read_is_refused(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    assert "secrets_file: there is no file" in complaints(tree(tmp_path, secrets_file=str(secrets)))[0]
+    secrets.touch(mode=0o640)
+    assert "can be read or written by others than its owner. Run: chmod 600" in complaints(tree(tmp_path, secrets_file=str(secrets)))[0]
+    secrets.chmod(0o600)
+    (tmp_path / "link").symlink_to(secrets)
+    assert "is not a file itself" in complaints(tree(tmp_path, secrets_file=str(tmp_path / "link")))[0]
+
+
+def test_what_belongs_to_others_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secrets").touch(mode=0o600)
+    name = program(tmp_path / "check")
+    monkeypatch.setattr(rsyncd_host, "_TRUSTED", {12345})
+    first, second = complaints(tree(tmp_path, secrets_file=str(tmp_path / "secrets"), pre_xfer_exec=name))
+    assert "secrets_file: " in first
+    assert "does not belong to root, so rsync would refuse each login" in first
+    assert "pre_xfer_exec: " in second
+    assert "runs as root, and others than root may change it" in second
+
+
+def test_a_program_that_others_may_change_or_replace_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "programs"
+    place.mkdir()
+    options = {"post_xfer_exec": f"{place}/report now"}
+    assert f"post_xfer_exec: there is no program '{place}/report'" in complaints(tree(tmp_path, **options))[0]
+    program(place / "report", 0o644)
+    assert "is not an executable file" in complaints(tree(tmp_path, **options))[0]
+    program(place / "report", 0o775)
+    assert "others than root may change it" in complaints(tree(tmp_path, **options))[0]
+    program(place / "report")
+    assert complaints(tree(tmp_path, **options)) == []
+    place.chmod(0o777)
+    assert f"others than root may replace it in '{place}'" in complaints(tree(tmp_path, **options))[0]
+    # A link is as good as what it leads to.
+    (tmp_path / "link").symlink_to(place / "report")
+    assert "may replace it" in complaints(tree(tmp_path, early_exec=str(tmp_path / "link")))[0]
+    place.chmod(0o755)
+    (place / "report").unlink()
+    (place / "report").mkdir()
+    assert "is not an executable file" in complaints(tree(tmp_path, **options))[0]
+
+
+def test_a_log_that_others_could_lead_elsewhere_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "logs"
+    options = {"log_file": f"{place}/archive.log"}
+    assert "log_file: the directory" in complaints(tree(tmp_path, **options))[0]
+    place.mkdir()
+    (place / "archive.log").symlink_to("/etc/passwd")
+    assert "is not a file itself" in complaints(tree(tmp_path, **options))[0]
+    place.chmod(0o777)
+    assert "everybody may write to the directory" in complaints(tree(tmp_path, **options))[0]
+
+
+def test_a_character_set_that_the_host_does_not_know_is_refused(tmp_path: Path) -> None:
+    (said,) = complaints(tree(tmp_path, charset="nonsense"))
+    assert "charset: this host does not know the character set 'nonsense'" in said
+
+
 def test_a_configuration_needs_a_directory(tmp_path: Path) -> None:
     assert rsyncd_host.check_config_path(str(tmp_path / "rsyncd.conf"), "x") == []
     assert "is a directory" in str(rsyncd_host.check_config_path(str(tmp_path), "x")[0])
@@ -124,6 +225,8 @@ CANDIDATES = [
     ("read only = maybe", "maybe"),
     ("[broken", "Badly formed line"),
     ("no equals sign", "no equals sign"),
+    ("motd file = /etc/motd", "Global parameter motd file found in module section"),
+    ("pre_xfer_exec = /bin/true", "pre_xfer_exec"),
 ]
 
 

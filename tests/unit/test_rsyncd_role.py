@@ -14,9 +14,13 @@ import jinja2
 import pytest
 import yaml
 from ansible.plugins.filter.core import FilterModule
-from mirrornet import rsyncd, rsyncd_host
+from collection import ROOT, plugin
+from mirrornet import rsyncd, rsyncd_host, rsyncd_parameters
 
-ROLE = Path(__file__).parents[2] / "roles" / "rsync_master"
+master_modules = plugin("filter.master_modules").master_modules
+
+RSYNC = shutil.which("rsync") or "rsync"
+ROLE = ROOT / "roles" / "rsync_master"
 PREFIX = "rsync_master_"
 
 
@@ -44,12 +48,14 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
     environment.filters.update({name: ours[name] for name in ("comment", "combine", "flatten", "quote")})
     environment.filters["ansible.builtin.regex_replace"] = ours["regex_replace"]
     internal = {name: value for name, value in INTERNAL.items() if "{{" not in str(value)}
+    served = master_modules(variables.get("rsync_master_modules", []))
     return environment.get_template(template).render(
         {
             **{name: value for name, value in DEFAULTS.items() if "{{" not in str(value)},
             **internal,
             "__rsync_master_platform": PLATFORMS[platform],
             "__rsync_master_gid": PLATFORMS[platform]["gid"],
+            "__rsync_master_served": served,
             "ansible_managed": "Ansible managed",
             **variables,
         }
@@ -60,7 +66,7 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
 
 
 #: Options that become part of a parameter of another name.
-COMPOSED = {"sentinel", "sentinel_create", "rebuild_flag"}
+COMPOSED = {"sentinel", "sentinel_create", "rebuild_flag", "hosts_allow_groups", "secrets", "extra"}
 
 
 def test_modules_have_the_options_that_are_documented() -> None:
@@ -71,16 +77,30 @@ def test_modules_have_the_options_that_are_documented() -> None:
 
 def test_all_other_variables_are_checked_too() -> None:
     checked = {PREFIX + option.name for option in rsyncd.GLOBAL_OPTIONS}
-    assert checked == set(SPECIFICATION) - {"rsync_master_modules", "rsync_master_frontend"}
+    assert checked == set(SPECIFICATION) - {"rsync_master_modules", "rsync_master_frontend", "rsync_master_secrets"}
     assert {PREFIX + name for name in INTERNAL["__rsync_master_options"]} == checked
 
 
 KINDS_OF_TYPES = {
     "bool": {"flag"},
     "int": {"count"},
-    "path": {"tree", "file", "own_log", "own_directory"},
-    "str": {"text", "account", "module_name", "host_name", "choice", "inside", "flag_file", "motd"},
-    "list": {"words", "patterns", "addresses", "own_addresses"},
+    "path": {"tree", "file", "log_file", "own_log", "own_directory"},
+    "str": {
+        "text",
+        "account",
+        "module_name",
+        "host_name",
+        "choice",
+        "inside",
+        "flag_file",
+        "chmod",
+        "charset",
+        "command",
+        "log_format",
+        "motd",
+    },
+    "list": {"words", "patterns", "addresses", "own_addresses", "users", "secrets", "rules"},
+    "dict": {"extra", "extra_for_all"},
 }
 
 
@@ -103,7 +123,7 @@ def test_defaults_are_those_that_are_documented() -> None:
 
 def test_defaults_pass_the_check() -> None:
     given = {name[len(PREFIX) :]: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
-    for other in ("modules", "frontend"):
+    for other in ("modules", "secrets", "frontend"):
         del given[other]
     assert rsyncd.check_globals(given) == []
 
@@ -178,6 +198,7 @@ def test_doors_are_closed_by_default(platform: str, group: str) -> None:
         "dont compress": "*",
         "syslog facility": "daemon",
         "transfer logging": "yes",
+        "log format": "%o %h [%a] %m (%u) %f %l",
     }
 
 
@@ -219,14 +240,61 @@ def test_an_own_lock_file_is_kept() -> None:
     assert parameters(render("rsyncd.conf.j2", rsync_master_modules=modules))["a"]["lock file"] == "/run/lock/a"
 
 
+#: A value for each kind of option.
+SAMPLES: dict[str, Any] = {
+    "account": "nobody",
+    "addresses": ["192.0.2.1", "2001:db8::/32"],
+    "charset": "UTF-8",
+    "chmod": "Dug=rwx,F0644,o-w",
+    "choice": "sha512",
+    "command": "/bin/true --tree=archive",
+    "count": 1,
+    "file": "/run/a",
+    "flag": True,
+    "log_file": "/var/log/a",
+    "log_format": "%o %h [%a] %m (%u) %f %l",
+    "module_name": "a",
+    "patterns": ["*.tmp"],
+    "rules": ["- /secret/***", "+ *.iso"],
+    "text": "words",
+    "tree": "/srv/a",
+    "users": ["root:deny", "@ops:rw", "mirror*"],
+    "words": ["delete"],
+}
+
+
 def test_every_option_renders_to_a_parameter_that_rsync_knows() -> None:
-    values: dict[str, Any] = {"flag": True, "count": 1, "tree": "/srv/a", "file": "/run/a", "text": "words", "account": "nobody"}
-    values.update({"addresses": ["192.0.2.1"], "patterns": ["*.tmp"], "words": ["delete"], "module_name": "a"})
-    values.update({"inside": "there", "flag_file": "/run/rebuilding"})
-    module = {option.name: values[option.kind] for option in rsyncd.MODULE_OPTIONS}
+    module = {option.name: SAMPLES[option.kind] for option in rsyncd.MODULE_OPTIONS if option.name not in COMPOSED}
+    module["syslog_facility"] = "local5"
     text = render("rsyncd.conf.j2", rsync_master_modules=[module])
-    assert len(parameters(text)["a"]) == len({option.name for option in rsyncd.MODULE_OPTIONS} - COMPOSED | {"pre_xfer_exec"}) - 1
-    assert rsyncd_host.ask_rsync(shutil.which("rsync") or "rsync", text) == []
+    said = parameters(text)["a"]
+    assert set(said) == {option.parameter.name for option in rsyncd.MODULE_OPTIONS if option.parameter and option.name not in COMPOSED} - {
+        "name"
+    }
+    assert said["auth users"] == "root:deny @ops:rw mirror*"
+    assert said["filter"] == "- /secret/*** + *.iso"
+    version = rsyncd_host.rsync_version(RSYNC)
+    newer = {problem.option for problem in rsyncd.check_versions([module], {}, version)}
+    told = rsyncd_host.ask_rsync(RSYNC, text)
+    assert len(told) == len(newer)
+    assert all("Unknown Parameter" in line for line in told)
+
+
+def test_every_other_parameter_is_known_to_rsync_as_well() -> None:
+    typed = {option.parameter.name for option in rsyncd.MODULE_OPTIONS if option.parameter}
+    others = [parameter for parameter in rsyncd_parameters.PARAMETERS if parameter.name not in typed and not parameter.refused]
+    extra = {parameter.name: SAMPLES[parameter.kind] for parameter in others if not parameter.for_all}
+    for_all = {parameter.name.upper().replace(" ", "_"): SAMPLES[parameter.kind] for parameter in others if parameter.for_all}
+    # Those would send the daemon elsewhere.
+    for_all = {name: value for name, value in for_all.items() if not name.startswith("DAEMON") and name != "PROXY_PROTOCOL"}
+    module = {"name": "a", "path": "/srv/a", "extra": extra}
+    assert rsyncd.check_modules([module]) == []
+    assert rsyncd.check_globals({"extra": for_all}) == []
+    text = render("rsyncd.conf.j2", rsync_master_modules=[module], rsync_master_extra=for_all)
+    newer = rsyncd.check_versions([module], {"extra": for_all}, rsyncd_host.rsync_version(RSYNC))
+    assert len(rsyncd_host.ask_rsync(RSYNC, text)) == len(newer)
+    assert parameters(text)["a"].items() >= {"temp dir": "/run/a", "reverse lookup": "yes"}.items()
+    assert parameters(text)[""]["motd file"] == "/run/a"
 
 
 @pytest.mark.parametrize(

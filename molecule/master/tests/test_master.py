@@ -26,7 +26,7 @@ def url(host: Host, path: str = "") -> str:
 
 def test_a_client_elsewhere_sees_the_modules_that_are_listed(host: Host, hosts: dict[str, Host]) -> None:
     listed = neighbour(host, hosts).check_output("rsync %s", url(host))
-    assert [line.split()[0] for line in listed.splitlines()] == ["archive", "closed", "incoming"]
+    assert [line.split()[0] for line in listed.splitlines()] == ["archive", "closed", "members", "incoming"]
     assert 'The archive, "all of it" (100 %)' in listed
 
 
@@ -70,6 +70,37 @@ def test_an_option_that_is_refused_says_so(host: Host) -> None:
     result = host.run("rsync --checksum --dry-run rsync://localhost/archive/README /tmp/")
     assert result.rc != 0
     assert "refuse" in result.stderr
+
+
+LOGINS = [
+    ("mirror1", "the password of mirror1", 0),
+    # The same mirror after its change of password: both are taken until the old one is removed.
+    ("mirror1.next", "the next password of mirror1", 0),
+    ("mirror1", "the next password of mirror1", 5),
+    ("mirror3", "the password of mirror3", 5),
+    ("nobody", "", 5),
+]
+
+
+@pytest.mark.parametrize(("name", "password", "code"), LOGINS)
+def test_logins(host: Host, hosts: dict[str, Host], name: str, password: str, code: int) -> None:
+    # From a neighbour, which is admitted as a member of the inventory's group.
+    path = f"rsync://{name}@{host.check_output('hostname')}/members/README"
+    result = neighbour(host, hosts).run("RSYNC_PASSWORD=%s rsync %s /tmp/fetched", password, path)
+    assert result.rc == code, result.stderr
+
+
+def test_passwords_are_for_root_alone_and_in_no_log(host: Host) -> None:
+    assert host.check_output("stat --format='%%a %%U' /etc/rsyncd.secrets.d /etc/rsyncd.secrets.d/members") == "700 root\n600 root"
+    assert host.run("journalctl --no-pager | grep -q 'password of mirror'").rc == 1
+    assert "password of mirror" not in host.file(CONFIG).content_string
+
+
+def test_a_module_has_its_own_log_and_filter(host: Host) -> None:
+    login = "RSYNC_PASSWORD='the password of mirror1' rsync rsync://mirror1@localhost/members/"
+    assert "keys.secret" not in host.check_output(login)
+    host.check_output(login + "README /tmp/fetched")
+    assert "send members mirror1 README" in host.file("/var/log/rsync-members.log").content_string
 
 
 # A client that has chosen a module and then says nothing: it holds its place until the timeout.

@@ -15,6 +15,7 @@ import pwd
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,10 +35,11 @@ _SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Directories and accounts.
 
 
-def check_modules_on_host(modules: Sequence[object], known: Sequence[Problem]) -> list[Problem]:
+def check_modules_on_host(modules: Sequence[object], known: Sequence[Problem], own: str = "") -> list[Problem]:
     """What is wrong with modules on this host: paths that aren't there, accounts that don't exist, trees that overlap.
 
     ``known`` is what their values were found at fault for: a value that is wrong in itself isn't looked up.
+    Files of passwords in the directory ``own`` are still to be written.
     """
     at_fault = {(problem.where, problem.option) for problem in known}
     problems: list[Problem] = []
@@ -51,6 +53,9 @@ def check_modules_on_host(modules: Sequence[object], known: Sequence[Problem]) -
             if "sentinel" in sound and Path(str(sound["path"])).is_dir():
                 problems += _check_sentinel(where, Path(str(sound["path"])), str(sound["sentinel"]), sound.get("sentinel_create") is True)
         problems += check_accounts(where, sound)
+        if own and str(sound.get("secrets_file", "")).startswith(own.rstrip("/") + "/"):
+            del sound["secrets_file"]
+        problems += check_files(where, sound)
     # A symbolic link can put one tree into another; what overlaps as written is known already.
     return problems + [problem for problem in check_nesting(modules, os.path.realpath) if problem not in known]
 
@@ -107,6 +112,103 @@ def _group_exists(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+# Files that a module names.
+
+
+def check_files(where: str, options: Mapping[str, object]) -> list[Problem]:
+    """What is wrong on this host with the files and programs that a module names."""
+    checks: dict[str, Callable[[str], Iterator[tuple[str, str]]]] = {
+        "include_from": _patterns_file,
+        "exclude_from": _patterns_file,
+        "secrets_file": _secrets_file,
+        "early_exec": _program,
+        "pre_xfer_exec": _program,
+        "post_xfer_exec": _program,
+        "log_file": _log,
+        "charset": _charset,
+    }
+    problems = []
+    for name, check in checks.items():
+        value = options.get(name)
+        if isinstance(value, str):
+            problems += [Problem(where, name, message, remedy) for message, remedy in check(value)]
+    return problems
+
+
+def _patterns_file(path: str) -> Iterator[tuple[str, str]]:
+    # rsync refuses every client of a module whose file of patterns it can't read.
+    if not Path(path).is_file():
+        yield f"there is no file {path!r}", "Create it first, or correct the path"
+
+
+def _secrets_file(path: str) -> Iterator[tuple[str, str]]:
+    """rsync refuses each login with a file that others can read; see "strict modes" in rsyncd.conf(5)."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        yield f"there is no file {path!r}", "Create it first, or give the passwords in secrets"
+        return
+    if not stat.S_ISREG(status.st_mode):
+        yield f"{path!r} is not a file itself", "Put the file there, not a link to one"
+    elif status.st_mode & 0o077:
+        yield f"{path!r} can be read or written by others than its owner", "Run: chmod 600"
+    elif status.st_uid not in _TRUSTED:
+        yield f"{path!r} does not belong to root, so rsync would refuse each login", "Run: chown root"
+
+
+#: Whose files may decide what runs as root: root's, and those of whoever asks.
+_TRUSTED = {0, os.geteuid()}
+
+
+def _program(command: str) -> Iterator[tuple[str, str]]:
+    """rsync runs it as root, so nobody else may be able to change it, nor to put another in its place."""
+    name = command.partition(" ")[0]
+    program = Path(os.path.realpath(name))
+    try:
+        status = program.stat()
+    except OSError:
+        yield f"there is no program {name!r}", "Install it first, or correct the path"
+        return
+    if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
+        yield f"{name!r} is not an executable file", "Run: chmod 755"
+    elif status.st_uid not in _TRUSTED or status.st_mode & 0o022:
+        yield f"{name!r} runs as root, and others than root may change it", "Run: chown root and chmod go-w"
+    else:
+        for directory in program.parents:
+            status = directory.stat()
+            if status.st_uid not in _TRUSTED or (status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX):
+                message = f"{name!r} runs as root, and others than root may replace it in {str(directory)!r}"
+                yield message, "Move it to a directory that only root may change, such as /usr/local/sbin"
+                return
+
+
+def _log(path: str) -> Iterator[tuple[str, str]]:
+    """rsync opens it as root, before it drops its rights."""
+    directory = Path(path).parent
+    if not directory.is_dir():
+        yield f"the directory {str(directory)!r} does not exist", "Create it first, or give another path"
+    elif directory.stat().st_mode & 0o002:
+        yield f"everybody may write to the directory {str(directory)!r}", "Give a path in a directory of root's"
+    elif os.path.lexists(path) and (Path(path).is_symlink() or not Path(path).is_file()):
+        yield f"{path!r} is not a file itself", "Give the path of a file"
+
+
+def _charset(name: str) -> Iterator[tuple[str, str]]:
+    """rsync refuses every client of a module whose character set it doesn't know."""
+    iconv = shutil.which("iconv", path=os.environ.get("PATH", "") + ":" + _SBIN)
+    if iconv is None:
+        return
+    said = subprocess.run(
+        [iconv, "--from-code=UTF-8", f"--to-code={name}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    if said.returncode != 0:
+        yield f"this host does not know the character set {show(name)}, so rsync would refuse every client", "Take one of 'iconv --list'"
 
 
 def check_config_path(path: str, where: str) -> list[Problem]:
