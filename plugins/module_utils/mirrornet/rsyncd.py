@@ -394,15 +394,13 @@ def _secrets(option: Option, value: object) -> Iterator[Complaint]:
 
 def _secret(entry: Mapping[object, object]) -> Iterator[Complaint]:
     """One name with its password."""
-    known = ("name", "password", "mirror")
+    known = ("name", "password")
     for key in entry:
         if key not in known:
             yield f"unknown key {show(key)}", suggest(str(key), known)
     name = entry.get("name")
     if not isinstance(name, str) or not _SECRET_NAME.fullmatch(name):
         yield "its name can't be one of a login", "Take letters, digits, '.', '_' and '-'; '@' begins the name of a group"
-    if "mirror" in entry and not isinstance(entry["mirror"], str):
-        yield "mirror is not text", "Give the name of a host of the inventory"
     yield from _password(entry.get("password"))
 
 
