@@ -57,27 +57,6 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions:
-      where:
-        description:
-          - The module or variable at fault.
-        type: str
-        required: true
-      option:
-        description:
-          - The option of the module at fault.
-        type: str
-        default: ""
-      message:
-        description:
-          - What is wrong.
-        type: str
-        required: true
-      remedy:
-        description:
-          - What to do.
-        type: str
-        required: true
   secrets_directory:
     description:
       - The directory of the files of passwords that M(mirrornet.rsync.rsyncd_secrets) keeps. Passwords themselves don't belong here.
@@ -202,17 +181,7 @@ def main():
             "variables": {"type": "list", "elements": "str", "default": []},
             "known_variables": {"type": "list", "elements": "str", "default": []},
             "units": {"type": "list", "elements": "str", "default": []},
-            "problems": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "where": {"type": "str", "required": True},
-                    "option": {"type": "str", "default": ""},
-                    "message": {"type": "str", "required": True},
-                    "remedy": {"type": "str", "required": True},
-                },
-            },
+            "problems": {"type": "list", "elements": "dict", "default": []},
             # Where they are is no secret.
             "secrets_directory": {"type": "path", "no_log": False},
             "prefix": {"type": "str", "default": "rsync_master_"},
