@@ -39,6 +39,11 @@ def test_windows(clock: str, limit: int, left: float) -> None:
     assert bandwidth.now(DAY, time.strptime(clock, "%H:%M")) == (limit, left)
 
 
+def test_first_of_two_windows_counts() -> None:
+    windows = ({"from": "08:00", "to": "18:00", "limit": 10}, {"from": "12:00", "to": "13:00", "limit": 90})
+    assert bandwidth.now(Job("t", ("h::m",), "/t", bandwidth_windows=windows), time.strptime("12:30:20", "%H:%M:%S")) == (10, 1780)
+
+
 def test_no_windows() -> None:
     assert bandwidth.now(Job("t", ("h::m",), "/t", bandwidth_limit=7), time.strptime("12:00", "%H:%M"))[0] == 7
 

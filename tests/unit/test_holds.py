@@ -36,9 +36,13 @@ class TestApproval:
         assert tree(held.target) == tree(master.tree)
 
     def test_only_once(self, master: Master, held: Mirror) -> None:
+        kept = master.base / "kept"
+        shutil.copytree(held.target / "release-0", kept)
         held.run("approve", "tree")
         held.pull()
-        shutil.rmtree(master.tree / "release-1")
+        shutil.copytree(kept, master.tree / "release-0")
+        assert held.pull().outcome == "updated"
+        shutil.rmtree(master.tree / "release-0")  # The very same change once more.
         assert held.pull().outcome == "held"
 
     def test_only_exactly_that(self, master: Master, held: Mirror) -> None:
