@@ -91,7 +91,7 @@ def test_logins(host: Host, hosts: dict[str, Host], name: str, password: str, co
 
 
 def test_passwords_are_for_root_alone_and_in_no_log(host: Host) -> None:
-    assert host.check_output("stat --format='%%a %%U' /etc/rsyncd.secrets.d /etc/rsyncd.secrets.d/members") == "700 root\n600 root"
+    assert host.check_output("stat --format='%a %U' /etc/rsyncd.secrets.d /etc/rsyncd.secrets.d/members") == "700 root\n600 root"
     assert host.run("journalctl --no-pager | grep -q 'password of mirror'").rc == 1
     assert "password of mirror" not in host.file(CONFIG).content_string
 
