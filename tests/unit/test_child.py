@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 
+import pytest
 from conftest import ENGINE
+from mirrornet import child
 
 #: A run whose child is asked to end it at a given moment, and that is asked again while it ends its child. Prints what is left.
 _PROGRAM = """
@@ -69,3 +73,20 @@ def test_stopped_while_the_child_starts() -> None:
 
 def test_stopped_twice() -> None:
     assert _ended("running") == ["stopped", "left none", ""]
+
+
+def test_what_a_killed_child_leaves_behind_is_ended() -> None:
+    # As rsync does: the process that was killed was awaited by another one, which holds the pipes and waits for it for ever.
+    left: list[str] = []
+    ended = child.call(
+        ["sh", "-c", "sleep 300 & echo $!; kill -KILL $$"],
+        environment=dict(os.environ),
+        seconds=120,
+        idle=120,
+        lock_fd=0,
+        on_output=left.append,
+        on_error=print,
+    )
+    assert (ended.code, ended.timed_out, ended.stalled) == (-signal.SIGKILL, False, False)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(left[0]), 0)

@@ -22,6 +22,8 @@ from typing import Callable
 #: No line of rsync's may fill memory: a hostile server can send one without end.
 _LONGEST_LINE = 64 * 1024
 _KILL_AFTER = 10.0
+#: Seconds of silence after which what a dead rsync has left behind is no longer listened to.
+_LAST_WORDS = 2.0
 
 #: The signals that ask a run to end.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -173,9 +175,14 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
 def _read_lines(
     child: subprocess.Popen[bytes], deadline: float, idle: float, on_output: Callable[[str], None], on_error: Callable[[str], None]
 ) -> str | None:
-    """Hand on lines until both pipes are closed; else why it was given up: "time_limit", or "stalled" after ``idle`` seconds of no life."""
+    """Hand on lines until both pipes are closed; else why it was given up.
+
+    "time_limit"; "stalled" after ``idle`` seconds of no life; "orphaned" if the child is dead and something it has started still holds
+    the pipes: an rsync that was killed leaves a receiver that may wait for it for ever.
+    """
     pending: dict[int, bytes] = {}
     pulse = _Pulse(child.pid, idle)
+    silence = _Silence(child)
     with selectors.DefaultSelector() as selector:
         for pipe, take in ((child.stdout, on_output), (child.stderr, on_error)):
             if pipe is not None:
@@ -187,7 +194,10 @@ def _read_lines(
                 return "time_limit"
             if pulse.has_stopped():
                 return "stalled"
-            for key, dummy in selector.select(min(left, pulse.interval)):
+            ready = selector.select(min(left, pulse.interval, 1.0))
+            if silence.is_for_good(bool(ready)):
+                return "orphaned"
+            for key, dummy in ready:
                 chunk = os.read(key.fd, 65536)
                 *lines, rest = (pending[key.fd] + chunk).split(b"\n")
                 if not chunk:
@@ -197,6 +207,23 @@ def _read_lines(
                 for line in lines:
                     key.data(line.decode("utf-8", "backslashreplace").rstrip("\r"))
     return None
+
+
+class _Silence:
+    """Whether nothing more will be heard: the child is dead, and what still holds its pipes says nothing."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self._since: float | None = None
+
+    def is_for_good(self, heard: bool) -> bool:
+        """``heard`` tells whether there was anything to read just now."""
+        # Without waiting for it: its number, and that of its group, stay its own.
+        if heard or os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            self._since = None
+        elif self._since is None:
+            self._since = time.monotonic()
+        return self._since is not None and time.monotonic() - self._since > _LAST_WORDS
 
 
 class _Pulse:
