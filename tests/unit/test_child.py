@@ -38,6 +38,16 @@ if sys.argv[2] == "starting":
 else:
     # One of its processes takes its time, and a second signal reaches the run meanwhile.
     command = ["sh", "-c", f"trap 'kill -HUP {parent}; exit 0' TERM; (trap '' TERM; sleep 60) & kill -TERM {parent}; wait; wait"]
+if sys.argv[2] == "preparing":
+    handle = run.signal.signal
+
+    def handled(number, handler):
+        run.signal.signal = handle
+        former = handle(number, handler)
+        os.kill(parent, signal.SIGTERM)
+        return former
+
+    run.signal.signal = handled
 group = []
 popen = child.subprocess.Popen
 
@@ -54,8 +64,8 @@ try:
 except Failure as failure:
     print(failure.kind)
 try:
-    os.killpg(group[0], 0)
-    print("left a process")
+    [os.killpg(number, 0) for number in group]
+    print("left a process" if group else "left none")
 except ProcessLookupError:
     print("left none")
 """
@@ -69,6 +79,10 @@ def _ended(moment: str) -> list[str]:
 
 def test_stopped_while_the_child_starts() -> None:
     assert _ended("starting") == ["stopped", "left none", ""]
+
+
+def test_stopped_before_there_is_a_child() -> None:
+    assert _ended("preparing") == ["stopped", "left none", ""]
 
 
 def test_stopped_twice() -> None:

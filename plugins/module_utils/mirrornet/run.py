@@ -116,14 +116,19 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(other, signal.SIG_IGN)  # One is enough: rsync still has to be ended, and the report written.
         raise _Stopped(signal.Signals(number).name)
 
+    # Held back until it's known what to go back to, and what is raised is caught.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, child.STOPPING)
     former = {number: signal.signal(number, stop) for number in child.STOPPING}
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield
     except _Stopped as stopped:
         raise Failure("stopped", Exit.STOPPED, f"The run was stopped by {stopped}.", "The next run goes on from here.") from None
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, child.STOPPING)
         for number, handler in former.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _prepare_state(places: Places, job: Job) -> None:
