@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 from testinfra.host import Host
 
 LOG = "/var/log/mirrornet-rsyncd/rsyncd.log"
+SCENARIO = Path(__file__).parents[1]
 METRICS = "/var/lib/prometheus/node-exporter/mirrornet_rsync.prom"
 FORGED = "[1] rsync denied on module archive from x (192.0.2.66)"
 
@@ -109,3 +113,51 @@ def test_the_log_file_is_rotated_and_written_again(host: Host) -> None:
     assert after["mirrornet_rsync_log_gaps_total"] == 0
     # Only the log's own directory is writable for connections.
     assert LOG.rpartition("/")[0] in host.check_output("systemctl show --property=ReadWritePaths mirrornet-rsyncd@x.service")
+
+
+def audit(host: Host, *options: str) -> subprocess.CompletedProcess[str]:
+    """The playbook, looking at master2 from master1."""
+    checkout = SCENARIO.parents[1]
+    inventories = ["--inventory", SCENARIO.parent / "shared/inventory/hosts.yml", "--inventory", SCENARIO / "inventory/hosts.yml"]
+    return subprocess.run(
+        [
+            "ansible-playbook",
+            *inventories,
+            "--limit",
+            "master2",
+            "-e",
+            "audit_from=master1",
+            *options,
+            checkout / "playbooks/audit_master.yml",
+        ],
+        cwd=checkout,
+        env={**os.environ, "ANSIBLE_CONFIG": str(checkout / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.on("master2")
+def test_the_audit_finds_nothing_bad_in_our_master_and_much_in_one_by_hand(host: Host) -> None:
+    ours = audit(host, "-e", "audit_fail=medium")
+    assert ours.returncode == 0, ours.stdout
+    assert "changed=0" in ours.stdout
+    assert "rsync://master2:873/archive/: everybody can read it" in " ".join(ours.stdout.split())
+    host.check_output("mkdir -p /srv/by-hand && chown nobody /srv/by-hand")
+    host.check_output("cp /etc/rsyncd.conf /root/rsyncd.conf")
+    host.check_output(
+        "printf '[hand]\\npath = /srv/by-hand\\nread only = no\\nhosts alow = 192.0.2.1\\nuse chroot = no\\n' >>/etc/rsyncd.conf"
+    )
+    try:
+        by_hand = audit(host, "-e", "audit_fail=high", "-e", "audit_connections=0")
+    finally:
+        host.check_output("mv /root/rsyncd.conf /etc/rsyncd.conf")
+    shown = " ".join(by_hand.stdout.split())
+    assert by_hand.returncode != 0
+    assert "rsync://master2:873/hand/: everybody can write to it" in shown
+    assert "unknown parameter ''hosts alow''. Did you mean ''hosts allow''?" in shown
+    assert "without chroot" in shown
+    assert host.file("/srv/by-hand").listdir() == []
