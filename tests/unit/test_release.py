@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,23 @@ class TestSwitch:
         assert self.pull(mirror) == "updated"
         assert tree(mirror.target / "current") == tree(master.tree)
         assert mirror.run("rollback", "tree").returncode == 0
+
+    def test_the_link_is_there_at_every_moment(self, tmp_path: Path) -> None:
+        switch.next_release(tmp_path).mkdir(parents=True)
+        switch.show_next(tmp_path)
+        looks = "import os, sys\nprint(flush=True)\nwhile True: os.stat(sys.argv[1])"
+        with subprocess.Popen(
+            [sys.executable, "-c", looks, str(tmp_path / "current")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as reader:
+            assert reader.stdout is not None
+            reader.stdout.readline()
+            try:
+                for dummy in range(300):
+                    switch.next_release(tmp_path).mkdir()
+                    switch.show_next(tmp_path)
+                assert reader.poll() is None, "a reader found no tree"
+            finally:
+                reader.kill()
 
     def test_nothing_to_roll_back_to(self, master: Master, mirror: Mirror) -> None:
         master.fill()

@@ -118,6 +118,13 @@ class TestRetries:
         assert len(set(waits)) == 4
 
 
+def test_a_failure_of_this_host_is_not_taken_to_another_source(master: Master, second: Master, mirror: Mirror) -> None:
+    master.fill()
+    report = mirror.pull(sources=[master.url("login"), second.url()], password_file=str(mirror.target / "missing"))
+    assert (report.outcome, report.kind, len(report.passed_over)) == ("failed", "rsync_error", 1)
+    assert "rsync on" not in (second.base / "log").read_text()
+
+
 class TestCheckFile:
     """Unchanged, changed, could not tell: never two answers only."""
 
@@ -164,6 +171,20 @@ class TestCheckFile:
         report = mirror.pull(check_file="lastupdate")
         assert report.outcome == "updated"
         assert tree(mirror.target) == tree(dated.tree)
+
+    def test_interrupted_update_that_the_source_took_back_is_not_unchanged(self, dated: Master, mirror: Mirror) -> None:
+        mirror.pull(check_file="lastupdate")
+        before = tree(dated.tree)
+        (dated.tree / "lastupdate").write_text("22")
+        (dated.tree / "first").write_text("x")
+        (dated.tree / "second").write_bytes(os.urandom(2 << 20))
+        assert mirror.pull(check_file="lastupdate", index=["second"], bandwidth_limit=200, time_limit=4).kind == "time_limit"
+        assert (mirror.target / "first").exists()
+        (dated.tree / "first").unlink()
+        (dated.tree / "second").unlink()
+        (dated.tree / "lastupdate").write_text("1")
+        assert mirror.pull(check_file="lastupdate").outcome == "updated"
+        assert tree(mirror.target).keys() == before.keys()
 
     def test_failed_transfer_does_not_take_the_file_over(self, dated: Master, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
         mirror.pull(check_file="lastupdate")
