@@ -171,7 +171,7 @@ class TestSwitch:
     def test_the_link_is_there_at_every_moment(self, tmp_path: Path) -> None:
         switch.next_release(tmp_path).mkdir(parents=True)
         switch.show_next(tmp_path)
-        looks = "import os, sys\nprint(flush=True)\nwhile True: os.stat(sys.argv[1])"
+        looks = "import os, sys\nprint(flush=True)\nwhile True: os.readlink(sys.argv[1])"
         with subprocess.Popen(
             [sys.executable, "-c", looks, str(tmp_path / "current")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as reader:
@@ -181,7 +181,7 @@ class TestSwitch:
                 for dummy in range(300):
                     switch.next_release(tmp_path).mkdir()
                     switch.show_next(tmp_path)
-                assert reader.poll() is None, "a reader found no tree"
+                assert reader.poll() is None, "a reader found no link"
             finally:
                 reader.kill()
 
