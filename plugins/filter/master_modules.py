@@ -89,9 +89,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.mirrornet.rsync.plugins.filter.unknown_names import hint
-from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import rsyncd
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import rsyncd, rsyncd_options, rsyncd_values
 
-KNOWN = {option.name for option in rsyncd.MODULE_OPTIONS}
+KNOWN = {option.name for option in rsyncd_options.MODULE_OPTIONS}
 #: The variable with which a host says from where it connects.
 ADDRESSES = "rsync_mirror_addresses"
 SHARED = "rsync_master_secrets"
@@ -107,7 +107,9 @@ def master_modules(
 ) -> dict[str, Any]:
     """The completed ``modules``, their passwords, and everything that is wrong with either."""
     inventory = Inventory(hostvars or {}, groups or {}, host)
-    problems = [rsyncd.Problem(SHARED, "", *complaint) for complaint in (rsyncd.check_secrets(shared) if shared not in ([], ()) else [])]
+    problems = [
+        rsyncd.Problem(SHARED, "", *complaint) for complaint in (rsyncd_values.check_secrets(shared) if shared not in ([], ()) else [])
+    ]
     given = modules if isinstance(modules, (list, tuple)) else []
     served: list[Any] = []
     files: list[dict[str, Any]] = []
@@ -143,7 +145,7 @@ def complete(module: Mapping[str, Any], shared: Sequence[Any], directory: str) -
     own = done.pop("secrets", None)
     problems: list[Parts] = []
     if "secrets" in module:
-        problems += [("secrets", *complaint) for complaint in rsyncd.check_secrets(own)]
+        problems += [("secrets", *complaint) for complaint in rsyncd_values.check_secrets(own)]
         if "secrets_file" in module:
             problems.append(("secrets_file", "the module has secrets as well", "Leave one of the two out"))
     entries = [entry for entry in own if isinstance(entry, Mapping)] if isinstance(own, (list, tuple)) else []
@@ -157,7 +159,11 @@ def complete(module: Mapping[str, Any], shared: Sequence[Any], directory: str) -
     for rule in rules:
         if not problems and isinstance(rule, str) and not rule.endswith(":deny") and not any(is_meant([rule], entry) for entry in entries):
             problems.append(
-                ("auth_users", f"{rsyncd.show(rule)} has no password, so nobody could log in by it", f"Add it to secrets or to {SHARED}")
+                (
+                    "auth_users",
+                    f"{rsyncd_values.show(rule)} has no password, so nobody could log in by it",
+                    f"Add it to secrets or to {SHARED}",
+                )
             )
     if entries or problems:
         # Also where a password is missing: the check needn't say so in other words.
@@ -168,7 +174,7 @@ def complete(module: Mapping[str, Any], shared: Sequence[Any], directory: str) -
 def is_meant(rules: Iterable[Any], entry: Mapping[str, Any]) -> bool:
     """Whether one of the rules for logins lets in who has this entry."""
     plain = [str(rule).partition(":")[0] for rule in rules if not str(rule).endswith(":deny")]
-    return any(rsyncd.covers(rule, str(entry.get("name"))) for rule in plain)
+    return any(rsyncd_values.covers(rule, str(entry.get("name"))) for rule in plain)
 
 
 @dataclasses.dataclass
@@ -186,18 +192,18 @@ class Inventory:
         if wanted is None:
             return []
         if not isinstance(wanted, (list, tuple)) or not all(isinstance(group, str) for group in wanted):
-            return [("hosts_allow_groups", f"{rsyncd.show(wanted)} is not a list of names", "Write it as a list: [mirrors]")]
+            return [("hosts_allow_groups", f"{rsyncd_values.show(wanted)} is not a list of names", "Write it as a list: [mirrors]")]
         problems: list[Parts] = []
         found: set[str] = set()
         for group in wanted:
             if group not in self.groups:
                 problems.append(
-                    ("hosts_allow_groups", f"the inventory has no group {rsyncd.show(group)}", hint(group, self.groups).capitalize())
+                    ("hosts_allow_groups", f"the inventory has no group {rsyncd_values.show(group)}", hint(group, self.groups).capitalize())
                 )
             for host in self.groups.get(group, ()):
                 problems += self._add(host, found)
         if not found and not problems:
-            empty = f"no other host is in {' or '.join(map(rsyncd.show, wanted)) or 'no group'}, so nobody would be admitted"
+            empty = f"no other host is in {' or '.join(map(rsyncd_values.show, wanted)) or 'no group'}, so nobody would be admitted"
             problems.append(("hosts_allow_groups", empty, "Add the mirrors to the group, or name addresses in hosts_allow"))
         own = module.get("hosts_allow", [])
         if isinstance(own, (list, tuple)):
@@ -213,13 +219,17 @@ class Inventory:
             addresses = list(addresses_of(host, variables))
         except ValueError as error:
             remedy = f"Give addresses or networks, such as {ADDRESSES}: [192.0.2.7]"
-            yield "hosts_allow_groups", f"{rsyncd.show(host)} has {rsyncd.show(str(error))} in {ADDRESSES}, which is no address", remedy
+            yield (
+                "hosts_allow_groups",
+                f"{rsyncd_values.show(host)} has {rsyncd_values.show(str(error))} in {ADDRESSES}, which is no address",
+                remedy,
+            )
             return
         if not addresses:
             self.strangers.add(host)
             yield (
                 "hosts_allow_groups",
-                f"the address of {rsyncd.show(host)} is not known, and it could not be asked",
+                f"the address of {rsyncd_values.show(host)} is not known, and it could not be asked",
                 f"Set {ADDRESSES} for it in the inventory",
             )
         found.update(addresses)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from mirrornet import rsyncd, rsyncd_parameters
+from mirrornet import rsyncd, rsyncd_options, rsyncd_parameters, rsyncd_values
 
 GOOD: dict[str, Any] = {"name": "archive", "path": "/srv/archive"}
 
@@ -418,7 +418,7 @@ def test_right_globals_pass() -> None:
         "extra": {"motd file": "/etc/motd", "Syslog_Tag": "rsync"},
     }
     assert rsyncd.check_globals(options) == []
-    assert set(options) == {option.name for option in rsyncd.GLOBAL_OPTIONS}
+    assert set(options) == {option.name for option in rsyncd_options.GLOBAL_OPTIONS}
 
 
 def test_readers_may_share_a_tree_and_two_modules_a_lock() -> None:
@@ -498,9 +498,9 @@ def test_what_the_host_s_rsync_is_too_old_for_is_refused(options: dict[str, Any]
 
 
 def test_every_option_is_a_parameter_or_the_role_s_own() -> None:
-    own = {option.name for option in rsyncd.MODULE_OPTIONS if option.parameter is None}
+    own = {option.name for option in rsyncd_options.MODULE_OPTIONS if option.parameter is None}
     assert own == {"hosts_allow_groups", "secrets", "extra", "sentinel", "sentinel_create", "rebuild_flag"}
-    assert {p.kind for p in rsyncd_parameters.PARAMETERS} <= set(rsyncd.KINDS)
+    assert {p.kind for p in rsyncd_parameters.PARAMETERS} <= set(rsyncd_values.KINDS)
     assert len(rsyncd_parameters.BY_KEY) == len(rsyncd_parameters.PARAMETERS)
 
 
@@ -524,7 +524,7 @@ def test_nonsense_is_refused_and_never_a_crash(items: list[object], key: str) ->
     assert rsyncd.check_modules([*items, {**GOOD, "x" + key: 1}])
 
 
-@given(some.sampled_from([option.name for option in rsyncd.MODULE_OPTIONS]), some.text(max_size=40))
+@given(some.sampled_from([option.name for option in rsyncd_options.MODULE_OPTIONS]), some.text(max_size=40))
 def test_no_text_that_passes_can_start_another_line(option: str, text: str) -> None:
     values: list[object] = [text, [text]]
     for value in values:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible.plugins.filter.core import FilterModule
 from collection import ROOT, plugin
-from mirrornet import rsyncd, rsyncd_host, rsyncd_parameters
+from mirrornet import rsyncd, rsyncd_host, rsyncd_options, rsyncd_parameters
 
 master_modules = plugin("filter.master_modules").master_modules
 
@@ -71,12 +71,12 @@ COMPOSED = {"sentinel", "sentinel_create", "rebuild_flag", "hosts_allow_groups",
 
 def test_modules_have_the_options_that_are_documented() -> None:
     documented = SPECIFICATION["rsync_master_modules"]["options"]
-    assert set(documented) == {option.name for option in rsyncd.MODULE_OPTIONS}
+    assert set(documented) == {option.name for option in rsyncd_options.MODULE_OPTIONS}
     assert set(INTERNAL["__rsync_master_module_options"]) == set(documented) - {"name"} - COMPOSED | {"pre_xfer_exec"}
 
 
 def test_all_other_variables_are_checked_too() -> None:
-    checked = {PREFIX + option.name for option in rsyncd.GLOBAL_OPTIONS}
+    checked = {PREFIX + option.name for option in rsyncd_options.GLOBAL_OPTIONS}
     assert checked == set(SPECIFICATION) - {"rsync_master_modules", "rsync_master_frontend", "rsync_master_secrets"}
     assert {PREFIX + name for name in INTERNAL["__rsync_master_options"]} == checked
 
@@ -105,9 +105,9 @@ KINDS_OF_TYPES = {
 
 
 def test_documented_types_are_those_that_are_checked() -> None:
-    documented = {PREFIX + option.name: SPECIFICATION[PREFIX + option.name] for option in rsyncd.GLOBAL_OPTIONS}
-    kinds = {PREFIX + option.name: option.kind for option in rsyncd.GLOBAL_OPTIONS}
-    kinds.update({option.name: option.kind for option in rsyncd.MODULE_OPTIONS})
+    documented = {PREFIX + option.name: SPECIFICATION[PREFIX + option.name] for option in rsyncd_options.GLOBAL_OPTIONS}
+    kinds = {PREFIX + option.name: option.kind for option in rsyncd_options.GLOBAL_OPTIONS}
+    kinds.update({option.name: option.kind for option in rsyncd_options.MODULE_OPTIONS})
     for name, option in {**documented, **SPECIFICATION["rsync_master_modules"]["options"]}.items():
         assert kinds[name] in KINDS_OF_TYPES[option["type"]], name
 
@@ -264,13 +264,13 @@ SAMPLES: dict[str, Any] = {
 
 
 def test_every_option_renders_to_a_parameter_that_rsync_knows() -> None:
-    module = {option.name: SAMPLES[option.kind] for option in rsyncd.MODULE_OPTIONS if option.name not in COMPOSED}
+    module = {option.name: SAMPLES[option.kind] for option in rsyncd_options.MODULE_OPTIONS if option.name not in COMPOSED}
     module["syslog_facility"] = "local5"
     text = render("rsyncd.conf.j2", rsync_master_modules=[module])
     said = parameters(text)["a"]
-    assert set(said) == {option.parameter.name for option in rsyncd.MODULE_OPTIONS if option.parameter and option.name not in COMPOSED} - {
-        "name"
-    }
+    assert set(said) == {
+        option.parameter.name for option in rsyncd_options.MODULE_OPTIONS if option.parameter and option.name not in COMPOSED
+    } - {"name"}
     assert said["auth users"] == "root:deny @ops:rw mirror*"
     assert said["filter"] == "- /secret/*** + *.iso"
     version = rsyncd_host.rsync_version(RSYNC)
@@ -281,7 +281,7 @@ def test_every_option_renders_to_a_parameter_that_rsync_knows() -> None:
 
 
 def test_every_other_parameter_is_known_to_rsync_as_well() -> None:
-    typed = {option.parameter.name for option in rsyncd.MODULE_OPTIONS if option.parameter}
+    typed = {option.parameter.name for option in rsyncd_options.MODULE_OPTIONS if option.parameter}
     others = [parameter for parameter in rsyncd_parameters.PARAMETERS if parameter.name not in typed and not parameter.refused]
     extra = {parameter.name: SAMPLES[parameter.kind] for parameter in others if not parameter.for_all}
     for_all = {parameter.name.upper().replace(" ", "_"): SAMPLES[parameter.kind] for parameter in others if parameter.for_all}

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from . import rsyncd, rsyncd_file
+from . import rsyncd_file
 from .rsyncd_file import Configuration, Module
+from .rsyncd_values import covers_everybody, suggest
 
 #: From what must be mended today to what is worth knowing.
 SEVERITIES = ("critical", "high", "medium", "low")
@@ -70,9 +71,7 @@ def _oddities(found: Configuration) -> Iterator[Finding]:
     known = (*rsyncd_file.GLOBAL_PARAMETERS, *rsyncd_file.MODULE_PARAMETERS)
     for odd in found.oddities:
         if odd.kind == "unknown":
-            yield Finding(
-                "high", odd.place, f"rsync passes over the unknown parameter '{odd.text}'", rsyncd.suggest(odd.text.lower(), known)
-            )
+            yield Finding("high", odd.place, f"rsync passes over the unknown parameter '{odd.text}'", suggest(odd.text.lower(), known))
         elif odd.kind == "flag":
             yield Finding("high", odd.place, f"'{odd.text}' is neither yes nor no, and rsync passes over it", "Write yes or no")
         elif odd.kind == "line":
@@ -114,11 +113,11 @@ def _module(module: Module) -> Iterator[Finding]:
 
 def _access(module: Module, finding: _Make) -> Iterator[Finding]:
     allow, deny = module.text("hosts allow").replace(",", " ").split(), module.text("hosts deny").replace(",", " ").split()
-    if allow and deny and not rsyncd.covers_everybody(deny):
+    if allow and deny and not covers_everybody(deny):
         message = "a host that is in neither hosts allow nor hosts deny is let in"
         yield finding("high", message, "Remove hosts deny: hosts allow alone refuses all others", "hosts deny")
     if not module.flag("read only", True):
-        open_to_all = not module.text("auth users") and (not allow or rsyncd.covers_everybody(allow))
+        open_to_all = not module.text("auth users") and (not allow or covers_everybody(allow))
         if open_to_all:
             yield finding("critical", "everybody can write", "Set read only = yes, or name the writers in hosts allow", "read only")
         if module.flag("munge symlinks", True) is False:

@@ -24,7 +24,8 @@ from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Callable
 
-from .rsyncd import Problem, check_nesting, label, read_verdict, show
+from .rsyncd import Problem, check_nesting, label, read_verdict
+from .rsyncd_values import show
 
 #: rsync greets at once; a host that needs longer than this is broken. Seconds.
 _PATIENCE = 30

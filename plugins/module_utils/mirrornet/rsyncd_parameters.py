@@ -16,7 +16,7 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter; ``kind`` names a rule in ``rsyncd.KINDS`` for values given by way of ``extra``."""
+    """One parameter; ``kind`` names a rule in ``rsyncd_values.KINDS`` for values given by way of ``extra``."""
 
     name: str
     kind: str = "text"

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .files import replace, sync_directory
-from .rsyncd import KINDS, Option, Problem
+from .rsyncd import Problem
+from .rsyncd_options import Option
+from .rsyncd_values import KINDS
 
 #: A line that rsync skips.
 HEADER = "# Role mirrornet.rsync.rsync_master replaces this file. One name:password a line; rsync takes the first line of a name alone.\n"

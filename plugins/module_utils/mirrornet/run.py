@@ -76,7 +76,17 @@ def under_lock(places: Places, job: Job, host: str, work: Callable[[Run], None])
             try:
                 with _stopped_by_signals():
                     recorder.phase("start")
-                    work(Run(places, job, rsync.find(places.program(job.name)), recorder, lock_fd, time.monotonic() + job.time_limit, idle_of(job)))
+                    work(
+                        Run(
+                            places,
+                            job,
+                            rsync.find(places.program(job.name)),
+                            recorder,
+                            lock_fd,
+                            time.monotonic() + job.time_limit,
+                            idle_of(job),
+                        )
+                    )
             except Failure as failure:
                 record.failed(failure)
             except Exception as error:
