@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import ctypes
 import errno
 import os
 import stat
@@ -240,6 +241,13 @@ def _write(fd: int, block: bytes) -> None:
     rest = memoryview(block)
     while rest:
         rest = rest[os.write(fd, rest) :]
+
+
+def settle(top: int) -> None:
+    """Wait until all that was written to the file system of ``top`` survives a power loss, syncfs(2). Raises OSError."""
+    if ctypes.CDLL(None, use_errno=True).syncfs(top) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def staging_directory(path: Path) -> int:

@@ -12,13 +12,18 @@ import pkgutil
 import zipfile
 
 from . import (
+    apply,
     approval,
     bandwidth,
+    below,
+    change,
     child,
     cli,
+    entry,
     errors,
     files,
     guard,
+    head,
     job,
     location,
     lock,
@@ -36,13 +41,18 @@ from . import (
 
 #: What the command consists of. Naming the modules here also makes Ansible send them to the host.
 _ROOMS = (
+    apply,
     approval,
     bandwidth,
+    below,
+    change,
     child,
     cli,
+    entry,
     errors,
     files,
     guard,
+    head,
     job,
     location,
     lock,
