@@ -38,7 +38,7 @@ demo-down: ## Remove the demo's hosts and network
 	@tests/hosts/leave 2>/dev/null || true
 
 # == Tests
-.PHONY: test check lint types unit sanity unit-hosts molecule bench soak
+.PHONY: test check lint types unit sanity unit-hosts molecule bench bench-trees soak
 test: venv hosts ## Run everything: check, sanity, the engine on all releases, all scenarios (JOBS=2)
 	@$(venv)/bin/python tests/tools/run_steps.py --jobs "$(or $(JOBS),$(shell echo $$(($$(nproc) + 1))))" \
 	    sanity $(addprefix molecule-,$(scenarios)) check unit-hosts
@@ -75,9 +75,14 @@ $(addprefix molecule-,$(scenarios)): molecule-%: venv hosts
 	@$(enter) MOLECULE_EPHEMERAL_DIRECTORY="$(build)/molecule/$*" MOLECULE_COMMAND_BORDERS=false \
 	    flock --close /run/lock/mirrornet-molecule-$* molecule $(DO) --scenario-name "$*"
 
-bench: venv hosts ## Measure: a pull beside the bare rsync (BENCH_FILES=10000), and a first and a second site.yml run
+bench: venv hosts ## Measure: a pull beside the bare rsync (BENCH_FILES=10000), bench-trees, and a first and a second site.yml run
 	@PYTHONPATH=tests/unit:plugins/module_utils python3 tests/benchmark/pull.py
+	@$(MAKE) bench-trees
 	@$(enter) python3 tests/benchmark/bench.py
+
+# The other variables: see the beginning of tests/benchmark/trees.py. BENCH_PICTURE=docs/images/bench.svg draws for the documentation.
+bench-trees: venv ## Measure whole trees beside plain rsync (BENCH_TREES="10000 100000"; 1000000 takes 15 GB and most of an hour)
+	@PYTHONPATH=tests:plugins/module_utils python3 -m benchmark.trees
 
 soak: venv ## Kill runs by the hundred (SOAK_KILLS=200) and start them together 60 times: about 15 minutes
 	PYTHONPATH=tests/unit pytest -n auto -q -p conftest tests/soak
