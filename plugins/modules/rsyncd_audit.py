@@ -11,7 +11,8 @@ short_description: Find what is wrong with a running rsync master
 version_added: 0.1.0
 description:
   - Looks at a master, also one that was set up by hand, and reports what is wrong with it, each finding with its severity and the remedy.
-  - With O(config), it reads the server's configuration and looks at the files that it names. With O(host), it asks the server as a stranger would.
+  - With O(config), it reads the server's configuration and looks at the files that it names, and for known vulnerabilities of the host's rsync.
+    With O(host), it asks the server as a stranger would.
   - Changes nothing, and sends no file. Call it with O(host) only against a server that is yours.
 options:
   config:
@@ -104,8 +105,10 @@ def main():
     )
     params = module.params
     findings = audit.inside(Path(params["config"])) if params["config"] else []
+    rsync = rsyncd_host.find_rsync()
+    if params["config"] and rsync is not None:
+        findings += audit.program(rsync, rsyncd_host.rsync_version(rsync))
     if params["host"]:
-        rsync = rsyncd_host.find_rsync()
         if rsync is None:
             module.fail_json(msg="There is no rsync here to ask the server with: install it, or look from another host.")
         findings += audit.outside(rsync, params["host"], params["port"], params["connections"])

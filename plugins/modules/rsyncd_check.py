@@ -15,6 +15,7 @@ description:
   - rsync itself takes an unknown parameter or a badly written truth value for a line in its log and goes on serving.
     A typo in C(hosts allow) opens the module to everybody that way.
   - Changes nothing, and works where rsync isn't installed yet; then only rsync's own opinion is missing.
+  - Warns of known vulnerabilities of the host's rsync, as far as the changelog of its package doesn't name them as fixed.
 options:
   modules:
     description:
@@ -127,6 +128,12 @@ rsync_version:
   returned: always
   type: str
   sample: 3.2.3
+unfixed:
+  description: Known vulnerabilities of its version that concern a master and that its package's changelog doesn't name as fixed, the worst first.
+  returned: always
+  type: list
+  elements: str
+  sample: [CVE-2026-70464]
 asked_rsync:
   description: Whether rsync was asked for its opinion on O(candidate).
   returned: always
@@ -150,7 +157,7 @@ units:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import rsyncd, rsyncd_host, rsyncd_secrets
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import cves, rsyncd, rsyncd_host, rsyncd_secrets
 
 
 def check_host(params, problems):
@@ -209,11 +216,16 @@ def main():
     problems = rsyncd.in_order(problems)
     for warning in rsyncd.advise(params["modules"], version):
         module.warn(warning)
+    changelog = cves.changelog(rsync or "")
+    unfixed = cves.unfixed(version, changelog)
+    if unfixed:
+        module.warn(cves.warning(version, unfixed, bool(changelog)))
     result = {
         "changed": False,
         "problems": [{"where": p.where, "option": p.option, "message": p.message, "remedy": p.remedy} for p in problems],
         "rsync": rsync or "",
         "rsync_version": version,
+        "unfixed": [cve.name for cve in unfixed],
         "asked_rsync": asked,
         "secrets": rsyncd_secrets.present(secrets) if secrets else [],
         "systemd": rsyncd_host.has_systemd(),

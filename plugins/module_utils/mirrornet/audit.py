@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from . import rsyncd_file
+from . import cves, rsyncd_file
 from .rsyncd_file import Configuration, Module
 from .rsyncd_values import covers_everybody, suggest
 
@@ -190,6 +190,19 @@ def _only_root_writes(path: Path, where: str, what: str) -> Iterator[Finding]:
         sticky = part != path and mode & stat.S_ISVTX
         if mode & stat.S_IWOTH and not sticky:
             yield Finding("critical", where, f"everybody can change {what}: {part} is writable for all", f"chmod o-w {part}")
+
+
+def program(rsync: str, version: str, changelog: str | None = None) -> list[Finding]:
+    """The known vulnerabilities that the host's rsync has, by severity; ``changelog`` is looked for where it isn't given."""
+    found = cves.unfixed(version, cves.changelog(rsync) if changelog is None else changelog)
+    findings = []
+    for severity in cves.SEVERITIES:
+        those = [cve for cve in found if cve.severity == severity]
+        if those:
+            # What nobody has rated yet may be as bad as most are.
+            level = severity if severity in SEVERITIES else "medium"
+            findings.append(Finding(level, f"{rsync} {version}", f"it is vulnerable: {cves.list_of(those)}", cves.remedy(those)))
+    return findings
 
 
 # Outside: what a client without a name gets.
