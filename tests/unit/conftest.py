@@ -81,6 +81,8 @@ class Master:
     def start(self) -> None:
         modules = {
             "tree": f"path = {self.tree}",
+            # As an ordinary account a daemon reads what it owns; as root it would become nobody.
+            "own": f"path = {self.tree}" + ("\nuid = root\ngid = root" if os.geteuid() == 0 else ""),
             "login": f"path = {self.tree}\nauth users = joe\nsecrets file = {self.base}/secrets",
             "closed": f"path = {self.tree}\nhosts deny = *",
             "gone": f"path = {self.base}/not-there",

@@ -62,7 +62,11 @@ class Job:
     retry_pause: int = 30
     #: A small file in the tree that changes with every release: if the source's is the one that we hold, nothing is new.
     check_file: str | None = None
-    #: Seconds after which a run compares everything, although the check file is the same.
+    #: Whether what a source publishes about its tree is followed, instead of comparing everything.
+    fast_path: bool = True
+    #: Public keys of SSH, of which one must have signed what the source publishes; then nothing else is ever taken.
+    trusted_keys: tuple[str, ...] = ()
+    #: Seconds after which a run compares everything, although the check file or the head is the same.
     full_check: int = 7 * 86400
     #: Seconds; a source whose check file is older is passed over. 0: never.
     stale_after: int = 0
@@ -140,6 +144,12 @@ class Job:
         """The directory that holds the tree: the target itself, or with ``switch`` what its link ``current`` points to."""
         return f"{self.target.rstrip('/')}/{CURRENT}" if self.switch else self.target
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether the job's tree is the source's, whole and as it is: only then can it follow what the source publishes about its own."""
+        options = {option.partition("=")[0] for option in self.rsync_options}
+        return not (self.exclude or self.filters or self.switch or options - WAYS_TO_TRAVEL)
+
     def to_bytes(self) -> bytes:
         """The definition as it is on disk."""
         return to_json({"format": FORMAT, **dataclasses.asdict(self)})
@@ -171,6 +181,14 @@ RSYNC_OPTIONS = frozenset(
     --fsync --fuzzy --group --iconv --max-alloc --max-size --min-size --modify-window --munge-links --no-fuzzy --no-hard-links
     --no-perms --no-whole-file --numeric-ids --omit-dir-times --omit-link-times --one-file-system --open-noatime --owner --preallocate
     --prune-empty-dirs --safe-links --size-only --skip-compress --sparse --whole-file --xattrs
+    """.split()
+)
+
+#: Those of them that change how content travels and is written, but neither what comes nor what it is compared by.
+WAYS_TO_TRAVEL = frozenset(
+    """
+    --checksum-choice --compress --compress-choice --compress-level --fsync --max-alloc --no-fuzzy --no-whole-file --open-noatime --preallocate
+    --skip-compress --sparse --whole-file
     """.split()
 )
 
@@ -321,6 +339,16 @@ def _option(value: Any) -> str | None:
     return "is not among the options that a job may add" + (f"; did you mean {near}?" if near else f": {' '.join(sorted(RSYNC_OPTIONS))}")
 
 
+_KEY = re.compile(r"(?:.* )?(?:ssh-|ecdsa-|sk-)[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+={0,3}(?: .*)?")
+
+
+def _trusted_key(value: Any) -> str | None:
+    problem = _text(value)
+    if problem is None and not _KEY.fullmatch(value):
+        return "is no public key of SSH: give the line of a file .pub, or of a file of allowed signers"
+    return problem
+
+
 _WINDOW = ("from", "to", "limit")
 
 
@@ -346,6 +374,8 @@ _CHECKS: dict[str, Check] = {
     "retries": _number(0, 20, unit="times"),
     "retry_pause": _number(0, 3600, unit="seconds"),
     "check_file": _check_file,
+    "fast_path": _flag,
+    "trusted_keys": _each(_trusted_key, least=0),
     "full_check": _number(0, unit="seconds"),
     "stale_after": _number(0, unit="seconds"),
     "password_file": _file,
@@ -383,6 +413,12 @@ def _together(given: dict[str, Any]) -> list[str]:
     mount, target = given.get("mount"), given.get("target", "")
     if mount and not f"{target}/".startswith(mount.rstrip("/") + "/"):
         found.append(f"mount: {mount!r} doesn't hold the target {target!r}.")
+    if given.get("trusted_keys"):
+        against = [key for key in ("exclude", "filters", "switch", "seed_sources") if given.get(key)]
+        against += [option for option in given.get("rsync_options", ()) if option.partition("=")[0] not in WAYS_TO_TRAVEL]
+        against += ["fast_path: false"] if given.get("fast_path") is False else []
+        if against:
+            found.append(f"trusted_keys: can't be kept with {', '.join(against)}: only a whole tree can be held against what was signed.")
     over_ssh = [source for source in (*given["sources"], *given.get("seed_sources", ())) if source.startswith("ssh://")]
     if over_ssh and not given.get("ssh_known_hosts"):
         found.append(

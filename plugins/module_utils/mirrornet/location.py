@@ -44,6 +44,18 @@ class Location:
             return f"{who}{self.host}:{self.path}"
         return f"rsync://{who}{self.host}:{self.port}/{self.path}"
 
+    def listed(self, below: str = "") -> tuple[str, bytes]:
+        """For a call with a list of names: the source, and what goes before each name of a file in the directory ``below``.
+
+        A daemon of rsync 3.5.0 takes listed files for vanished unless the source is the module itself. What is before ``/./`` says where a
+        file is, but isn't part of its name.
+        """
+        path = f"{self.path}{below}/" if below else self.path
+        if self.scheme == "ssh":
+            return self.argument + (f"{below}/" if below else ""), b""
+        module, dummy, rest = path.partition("/")
+        return self.argument[: len(self.argument) - len(self.path)] + f"{module}/", rest.encode() + b"./" if rest else b""
+
 
 def problem(value: Any) -> str | None:
     """What is wrong with ``value`` as a source, with the remedy; None if nothing is."""

@@ -66,6 +66,18 @@ class Places:
         """The source's check file as it was when the tree was last complete."""
         return self.state(job) / "check"
 
+    def head(self, job: str) -> Path:
+        """The head of the tree that the target holds, byte for byte; absent while a transfer may have left it between two trees."""
+        return self.state(job) / "head"
+
+    def former_head(self, job: str) -> Path:
+        """The head that the target held last, while it is between two trees."""
+        return self.state(job) / "head.former"
+
+    def heads(self, job: str) -> Path:
+        """What was found out about the heads of sources."""
+        return self.state(job) / "heads.json"
+
     def program(self, job: str) -> Path:
         """Which rsync has been asked for its version, and was good."""
         return self.state(job) / "rsync.json"

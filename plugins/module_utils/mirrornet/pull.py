@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Callable, TypeVar
 
-from . import approval, bandwidth, child, guard, report, rsync, source, switch
+from . import approval, child, fast, guard, report, rsync, source, switch
 from .errors import Exit, Failure
 from .job import Job
 from .places import IN_TREE, Places
@@ -62,7 +62,7 @@ def _procedure(run: Run, reseed: bool) -> None:
         _seed(run)
 
     record.outcome, updated = "failed", False
-    for dummy in range(_ROUNDS):
+    for dummy in range(_ROUNDS + fast.FALLS):
         plan = choose(run)
         if plan is None or plan.is_empty:
             break
@@ -72,7 +72,7 @@ def _procedure(run: Run, reseed: bool) -> None:
             break
     else:
         message = (
-            f"{record.source} changed while it was read, {_ROUNDS} times; what it had is here, and nothing was deleted beyond the plan."
+            f"{record.source} changed while it was read, again and again; what it had is here, and nothing was deleted beyond the plan."
         )
         raise Failure("source_changed", Exit.INCOMPLETE, message, "The next run goes on from here.")
 
@@ -86,7 +86,21 @@ def _procedure(run: Run, reseed: bool) -> None:
 
 def choose(run: Run) -> Plan | None:
     """The plan from the first source that can be used; None if its check file says that nothing is new. Raises Failure if none can be."""
-    return _first(run, run.job.sources, lambda origin: None if _is_known(run, origin) else make_plan(run, origin, Mode(delete=True)))
+    return _first(run, run.job.sources, lambda origin: _ask(run, origin))
+
+
+def _ask(run: Run, origin: str) -> Plan | None:
+    """What a source has to say, by the cheapest way that it offers."""
+    if run.job.stale_after:
+        _is_known(run, origin)  # For its age alone.
+    plan = fast.ask(run, origin)
+    if plan is not None:
+        _fresh_check_file(run).unlink(missing_ok=True)
+        return plan
+    if _is_known(run, origin):
+        run.record.way = "check_file"
+        return None
+    return make_plan(run, origin, Mode(delete=True))
 
 
 def choose_by(run: Run, mode: Mode) -> Plan:
@@ -151,7 +165,7 @@ def _is_known(run: Run, origin: str) -> bool:
     run.recorder.phase("check file")
     fresh, known = _fresh_check_file(run), run.places.check_file(job.name)
     fresh.unlink(missing_ok=True)
-    ended = run.rsync(rsync.fetch(run.program, job, origin, job.check_file, fresh), origin, run.recorder.log)
+    ended = run.fetch(rsync.fetch(run.program, job, origin, job.check_file, fresh), origin)
     failure = rsync.failure(ended, origin, job.target)
     if failure is not None and failure.kind != "incomplete":
         raise failure
@@ -161,10 +175,7 @@ def _is_known(run: Run, origin: str) -> bool:
     old = source.stale(job, origin, time.time() - fresh.stat().st_mtime)
     if old is not None:
         raise old
-    # A time that is yet to come was written before the clock was set back: it tells nothing.
-    last, now = record.last_compared, time.time()
-    due = last is None or not report.utc(now - job.full_check) < last <= report.utc(now)
-    return not due and not record.unfinished and known.is_file() and known.read_bytes() == fresh.read_bytes()
+    return not fast.is_due(run) and not record.unfinished and known.is_file() and known.read_bytes() == fresh.read_bytes()
 
 
 def _fresh_check_file(run: Run) -> Path:
@@ -190,6 +201,8 @@ def transfer(run: Run, plan: Plan) -> bool:
     all of its tree only new data is taken, and nothing is deleted.
     """
     job = run.job
+    if plan.carry_out is not None:
+        return plan.carry_out()
     run.record.unfinished = True
     if job.switch:
         return _transfer_beside(run, plan)
@@ -220,26 +233,13 @@ def stage(run: Run, plan: Plan, phase: str, mode: Mode, *, into: str | None = No
 
     Returns what the last call did, None if the source lacks more than the plan allows to delete. Raises Failure if it isn't complete.
     """
-    job, record = run.job, run.record
-    run.recorder.phase(phase)
-    while True:
-        tally = rsync.Tally()
+    job = run.job
+    fast.forget(run)
 
-        def take(line: str, tally: rsync.Tally = tally) -> None:
-            tally.line(line)
-            run.recorder.log(line)
-            run.recorder.progress(record.files + tally.files, record.size + tally.size)
+    def command(limit: int) -> list[str]:
+        return rsync.argv(run.program, job, plan.source, into or job.tree, mode, bandwidth=limit)
 
-        limit, seconds = bandwidth.now(job, time.localtime())
-        command = rsync.argv(run.program, job, plan.source, into or job.tree, mode, bandwidth=limit)
-        ended = run.rsync(command, plan.source, take, seconds=seconds if job.bandwidth_windows else None)
-        record.files += tally.files
-        record.size += tally.size
-        record.deletions += tally.deletions
-        record.received += tally.received
-        if not (ended.timed_out and run.left > 0):
-            break
-        run.recorder.log("Another bandwidth limit is in force: going on with that one.")
+    tally, ended = run.transfer(phase, plan.source, command)
     if ended.code == 25 and plan.whole:
         return None
     failure = rsync.failure(ended, plan.source, job.target)

@@ -67,6 +67,10 @@ class Report:
     received: int = 0
     #: Entries of the source's tree.
     entries: int | None = None
+    #: How the run found out what is new: ``same``, ``deltas`` or ``manifest`` by what the source publishes, ``check_file``, ``plain`` by rsync.
+    way: str | None = None
+    #: The serial of the tree that the target holds, if its source publishes one.
+    serial: int | None = None
     #: Entries that `verify` found to differ; None for a pull.
     different: int | None = None
     #: Whether the run looked at the whole tree; only a sample of `verify` doesn't.
@@ -194,6 +198,7 @@ def recording(places: Places, report: Report) -> Iterator[Recorder]:
     former = read_json(places.report(name))
     report.last_complete = former.get("last_complete")
     report.last_compared = former.get("last_compared")
+    report.serial = former.get("serial")
     report.unfinished = former.get("unfinished") is True
     if former.get("outcome") in ("failed", "held"):
         report.former_kind, report.alarmed = former.get("kind"), former.get("alarmed")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,9 @@ OLDEST = (3, 1, 0)
 
 #: Where --delay-updates keeps what has arrived until all of it has; a name that mirror operators know.
 PARTIAL_DIR = ".~tmp~"
+
+#: Options for what Tally reads.
+_STATED = ("--stats", "--no-human-readable", "--out-format=%i|%l|%n%L")
 
 _VERSION = re.compile(r"^rsync\s+version\s+v?(\d+)\.(\d+)(?:\.(\d+))?")
 _ITEM = re.compile(r"(?P<what>\*deleting  |[<>ch.][fdLDS].{9})\|(?P<size>\d+)\|(?P<name>.*)", re.DOTALL)
@@ -109,7 +113,7 @@ def argv(program: str, job: Job, source: str, target: str, mode: Mode, *, dry_ru
     # keeps out a file or symlink of that name, which would take the directory's place.
     command += [f"--exclude=/{IN_TREE}", *(f"--exclude={pattern}" for pattern in mode.leave)]
     command += [*(f"--filter={rule}" for rule in job.filters), *(f"--exclude={pattern}" for pattern in job.exclude)]
-    command += ["--stats", "--no-human-readable", "--out-format=%i|%l|%n%L"]
+    command += _STATED
     if mode.delete:
         # Whatever the source does meanwhile, no more is deleted than a guard has agreed to.
         command += ["--delete-after", *([] if mode.max_delete is None else [f"--max-delete={mode.max_delete}"])]
@@ -125,7 +129,40 @@ def argv(program: str, job: Job, source: str, target: str, mode: Mode, *, dry_ru
 def fetch(program: str, job: Job, source: str, file: str, into: Path) -> list[str]:
     """The command that brings one small file of the tree to ``into``, and nothing else."""
     where = location.parse(source).argument + file
-    return [*_prefix(job), *_program(program, source), "--times", "--max-size=1m", *_connection(job, source), "--", where, str(into)]
+    return [
+        *_prefix(job),
+        *_program(program, source),
+        "--times",
+        "--max-size=1m",
+        *_STATED,
+        *_connection(job, source),
+        "--",
+        where,
+        str(into),
+    ]
+
+
+def fetch_some(program: str, job: Job, source: str, directory: str, names: Path, into: Path, most: int) -> list[str]:
+    """The command that brings the files of ``directory`` in the tree that ``names`` lists, if they are at most ``most`` bytes long."""
+    command = [*_prefix(job), *_program(program, source), "--times", f"--max-size={most}", f"--files-from={names}", "--from0"]
+    return [*command, *_STATED, *_connection(job, source), "--", location.parse(source).listed(directory)[0], f"{into}/"]
+
+
+def list_names(path: Path, source: str, names: Iterable[bytes], below: str = "") -> None:
+    """Write the names of files in the directory ``below`` of a source's tree as ``fetch_some`` and ``bring`` want them. Raises OSError."""
+    before = location.parse(source).listed(below)[1]
+    path.write_bytes(b"".join(before + name + b"\0" for name in names))
+
+
+def bring(program: str, job: Job, source: str, names: Path, into: Path, most: int, *, bandwidth: int = 0) -> list[str]:
+    """The command that brings the content of the files in ``names`` below ``into``, which nobody else can read, and nothing but regular files.
+
+    What the tree has of a file saves sending all of it; no equal time or size is trusted.
+    """
+    command = [*_prefix(job), *_program(program, source), "--perms", "--chmod=F600,D700", "--no-implied-dirs", "--partial"]
+    command += ["--ignore-times", f"--copy-dest={job.tree}", f"--max-size={most}", f"--files-from={names}", "--from0", *_STATED]
+    command += [f"--bwlimit={bandwidth}"] if bandwidth else []
+    return [*command, *job.rsync_options, *_connection(job, source), "--", location.parse(source).listed()[0], f"{into}/"]
 
 
 def _prefix(job: Job) -> list[str]:
@@ -369,6 +406,10 @@ OF_THE_SOURCE = frozenset(
         "host_key",
         "certificate",
         "stale",
+        "untrusted",
+        "bad_head",
+        "bad_manifest",
+        "bad_content",
     )
 )
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from . import child, lock, report, rsync
+from . import bandwidth, child, lock, report, rsync
 from .errors import Exit, Failure
 from .job import Job, lock_of
 from .places import Places
 from .report import Recorder, Report
+from .rsync import Tally
 
 
 @dataclass
@@ -44,8 +45,18 @@ class Run:
         """Seconds until the run's time limit."""
         return self.deadline - time.monotonic()
 
-    def rsync(self, command: list[str], origin: str, on_output: Callable[[str], None], seconds: float | None = None) -> child.Ended:
-        """One call of rsync with ``origin`` as its source, within the run's time and at most for ``seconds``."""
+    def rsync(
+        self,
+        command: list[str],
+        origin: str,
+        on_output: Callable[[str], None],
+        seconds: float | None = None,
+        on_error: Callable[[str], None] | None = None,
+    ) -> child.Ended:
+        """One call of rsync with ``origin`` as its source, within the run's time and at most for ``seconds``.
+
+        Errors go into the file of errors, unless ``on_error`` takes them.
+        """
         self.recorder.log(" ".join(command))
         return child.call(
             command,
@@ -54,8 +65,40 @@ class Run:
             idle=self.idle,
             lock_fd=self.lock_fd,
             on_output=on_output,
-            on_error=self.recorder.error,
+            on_error=on_error or self.recorder.error,
         )
+
+    def fetch(self, command: list[str], origin: str) -> child.Ended:
+        """One call of rsync for small files, of which some may be missing: that is no error of the run's."""
+        tally = Tally()
+        ended = self.rsync(command, origin, tally.line, on_error=self.recorder.log)
+        self.record.received += tally.received
+        return ended
+
+    def transfer(self, phase: str, origin: str, command: Callable[[int], list[str]]) -> tuple[Tally, child.Ended]:
+        """One stage of a transfer, begun anew whenever another bandwidth limit (in KiB/s, what ``command`` is given) comes into force.
+
+        The record gets what all of its calls did; what the last one did is returned.
+        """
+        record = self.record
+        self.recorder.phase(phase)
+        while True:
+            tally = Tally()
+
+            def take(line: str, tally: Tally = tally) -> None:
+                tally.line(line)
+                self.recorder.log(line)
+                self.recorder.progress(record.files + tally.files, record.size + tally.size)
+
+            limit, seconds = bandwidth.now(self.job, time.localtime())
+            ended = self.rsync(command(limit), origin, take, seconds=seconds if self.job.bandwidth_windows else None)
+            record.files += tally.files
+            record.size += tally.size
+            record.deletions += tally.deletions
+            record.received += tally.received
+            if not (ended.timed_out and self.left > 0):
+                return tally, ended
+            self.recorder.log("Another bandwidth limit is in force: going on with that one.")
 
 
 def idle_of(job: Job) -> float:

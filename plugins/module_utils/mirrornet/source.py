@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Callable
 
 from . import location, rsync
 from .errors import Exit, Failure
@@ -26,6 +27,8 @@ class Plan:
     going: list[str] = field(default_factory=list)
     #: Whether the source could read all of its tree. If it could not, nothing may be deleted: what it can't read looks as if it were gone.
     whole: bool = True
+    #: Carries the plan out, if it isn't one for rsync alone; False if it can't, and another way has to be found.
+    carry_out: Callable[[], bool] | None = None
     _deleted: int = 0
 
     @property

@@ -1,0 +1,190 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fast path: what a pull does with the head of a source, against real daemons and compared with what rsync would have done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Master, Mirror
+from heads import Publisher
+from trees import Scramble, describe
+
+ROUNDS = int(os.environ.get("FAST_ROUNDS", "8"))
+USUAL: dict[str, Any] = {"max_delete_percent": 100}
+
+
+@pytest.fixture
+def publisher(master: Master) -> Publisher:
+    master.fill()
+    return Publisher(master.tree)
+
+
+def log(mirror: Mirror) -> str:
+    return mirror.places.log("tree").read_text()
+
+
+def connections(mirror: Mirror) -> int:
+    """How many calls of rsync the last run made."""
+    return sum(" -- " in line and "rsync://" in line for line in log(mirror).splitlines())
+
+
+def settle(mirror: Mirror, publisher: Publisher, **options: Any) -> None:
+    """First copy, and the run that finds out that the source's head stands for it."""
+    publisher.publish()
+    assert mirror.pull(**{**USUAL, **options}).way == "plain"
+    report = mirror.pull(**{**USUAL, **options})
+    assert (report.way, report.files, report.deletions) == ("manifest", 0, 0), log(mirror)
+    assert mirror.pull(**{**USUAL, **options}).way == "same", log(mirror)
+
+
+def is_same(mirror: Mirror, tree: Path) -> bool:
+    return describe(mirror.target) == describe(tree)
+
+
+def own_head(mirror: Mirror) -> bytes:
+    return (mirror.target / ".mirrornet" / "head").read_bytes()
+
+
+class TestWays:
+    def test_same(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, connections(mirror)) == ("unchanged", "same", 1)
+        assert report.received < 1000
+        assert report.serial == 1
+        assert own_head(mirror) == (publisher.own / "head").read_bytes()
+
+    def test_deltas(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+        (master.tree / "release-0" / "file-0.txt").unlink()
+        publisher.publish()
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.files, report.size, report.deletions) == ("updated", "deltas", 1, 3, 1)
+        assert connections(mirror) == 3, "head, lists, content"
+        assert is_same(mirror, master.tree)
+        assert mirror.pull(**USUAL).way == "same"
+        assert not (mirror.target / ".mirrornet" / "incoming").exists()
+
+    def test_manifest(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        """Too far behind: the deltas that would be needed are gone."""
+        settle(mirror, publisher)
+        for number in range(3):
+            (master.tree / f"new-{number}").write_text("new")
+            publisher.publish()
+        assert publisher.index is not None
+        publisher.index = None  # As a master that keeps no deltas.
+        publisher.serial += 1
+        publisher.publish()
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.files) == ("updated", "manifest", 3)
+        assert is_same(mirror, master.tree)
+        assert mirror.pull(**USUAL).way == "same"
+
+    def test_a_source_without_a_head_is_asked_once_a_day(self, master: Master, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+        master.fill()
+        assert mirror.pull().outcome == "updated"
+        assert connections(mirror) == 3
+        assert mirror.places.errors("tree").read_bytes() == b""
+        assert (mirror.pull().way, connections(mirror)) == ("plain", 1)
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 86401)
+        assert (mirror.pull().way, connections(mirror)) == ("plain", 2)
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"fast_path": False}, {"exclude": ["*.iso"]}, {"filters": ["- *.iso"]}, {"rsync_options": ["--max-size=1g"]}, {"switch": True}],
+        ids=lambda options: next(iter(options)),
+    )
+    def test_jobs_that_take_another_tree_ask_for_no_head(self, mirror: Mirror, publisher: Publisher, options: dict[str, Any]) -> None:
+        publisher.publish()
+        assert mirror.pull(**{**USUAL, **options}).way == "plain"
+        assert "head" not in log(mirror)
+        assert (mirror.pull(**{**USUAL, **options}).outcome, connections(mirror)) == ("unchanged", 1)
+
+    def test_options_for_the_way_content_travels_change_nothing(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher, rsync_options=["--compress"], bandwidth_limit=5000)
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+        assert mirror.pull(**USUAL, rsync_options=["--compress"], bandwidth_limit=5000).way == "deltas"
+        assert is_same(mirror, master.tree)
+        assert "--compress --bwlimit=5000" in log(mirror) or "--bwlimit=5000 --compress" in log(mirror)
+
+    def test_a_large_file_travels_as_its_changes(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        large = master.tree / "large"
+        large.write_bytes(os.urandom(3 << 20))
+        settle(mirror, publisher)
+        with large.open("r+b") as file:
+            file.seek(1 << 20)
+            file.write(b"other")
+        publisher.publish()
+        report = mirror.pull(**USUAL)
+        assert (report.way, is_same(mirror, master.tree)) == ("deltas", True)
+        assert report.received < 1 << 20
+
+    def test_a_check_file_does_not_hide_a_head(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        """Published after the check file was changed: the check file is old news, the head isn't."""
+        (master.tree / "lastupdate").write_text("1")
+        options = {**USUAL, "check_file": "lastupdate"}
+        publisher.publish()
+        mirror.pull(**options)
+        mirror.pull(**options)
+        assert mirror.pull(**options).way == "same"
+        (master.tree / "new").write_text("new")
+        (master.tree / "lastupdate").write_text("2")
+        assert mirror.pull(**options).way == "same"
+        publisher.publish()
+        assert mirror.pull(**options).way == "deltas"
+        assert is_same(mirror, master.tree)
+
+
+class TestEdits:
+    """Whatever is done to the master, its mirror gets the tree that rsync would make."""
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_random_edits(self, master: Master, mirror: Mirror, tmp_path: Path, seed: int) -> None:
+        publisher, scramble = Publisher(master.tree), Scramble(master.tree, seed)
+        scramble.edit(40)
+        options = {**USUAL, "sources": [master.url("own")]}
+        settle(mirror, publisher, **options)
+        for number in range(ROUNDS):
+            for dummy in range(1 + number % 3):
+                scramble.edit(6)
+                publisher.publish()
+            report = mirror.pull(**options)
+            assert (report.outcome, report.way) == ("updated", "deltas"), f"round {number}: {log(mirror)}"
+            assert is_same(mirror, master.tree), f"round {number}"
+            assert mirror.pull(**options).way == "same"
+        plain = tmp_path / "plain"
+        for dummy in range(2):  # rsync's making of hard links disturbs times of directories, which a second call puts right.
+            subprocess.run(["rsync", "-aH", "--delete", "--exclude=/.mirrornet", f"{master.tree}/", f"{plain}/"], check=True)
+        # A time that differs by less than a second is the same to rsync.
+        seconds = [[entry._replace(mtime=entry.mtime // 10**9) for entry in describe(top)] for top in (plain, mirror.target)]
+        assert seconds[0][1:] == seconds[1][1:]
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_also_to_the_mirror(self, master: Master, mirror: Mirror, seed: int) -> None:
+        """Somebody edits the mirror, too: whatever a run meets, the next full check has put right."""
+        publisher, scramble, vandal = Publisher(master.tree), Scramble(master.tree, 50 + seed), Scramble(mirror.target, 70 + seed)
+        scramble.edit(40)
+        options = {**USUAL, "sources": [master.url("own")]}
+        settle(mirror, publisher, **options)
+        for dummy in range(ROUNDS):
+            scramble.edit(6)
+            vandal.edit(3)
+            (mirror.target / ".mirrornet").mkdir(exist_ok=True)
+            publisher.publish()
+            assert mirror.pull(**options).outcome == "updated", log(mirror)
+            report = mirror.pull(**options, full_check=0)
+            assert report.outcome in ("updated", "unchanged"), log(mirror)
+        assert mirror.run("verify", "--repair", "tree").returncode == 0
+        mirror.pull(**options)
+        assert is_same(mirror, master.tree)
