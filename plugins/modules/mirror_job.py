@@ -129,9 +129,24 @@ options:
     description:
       - Path in the tree of a small file that changes with every release. If the source has the one that the tree was completed with, the run ends there.
     type: str
+  fast_path:
+    description:
+      - Whether a run follows what a source publishes about its tree, and compares everything only if there is nothing or it doesn't fit.
+      - Jobs with O(exclude), O(filters), O(switch=true), or O(rsync_options) that change what is taken, always compare everything.
+    type: bool
+    default: true
+  trusted_keys:
+    description:
+      - Public keys of SSH, each the line of a file C(.pub) or of a file of allowed signers, see ssh-keygen(1).
+      - One of them must have signed what a source publishes about its tree. What isn't signed, or is older than what the mirror has, is refused, and no
+        content becomes visible before its digest was checked. Needs O(fast_path), and takes no O(seed_sources).
+    type: list
+    elements: str
+    default: []
   full_check:
     description:
-      - Seconds after which a run compares everything although O(check_file) is the same.
+      - Seconds after which a run compares everything although O(check_file) or what the source publishes is the same. When in that time differs from host
+        to host and job to job.
     type: int
     default: 604800
   stale_after:
@@ -391,6 +406,8 @@ def main() -> None:
             "retries": {"type": "int", "default": 2},
             "retry_pause": {"type": "int", "default": 30},
             "check_file": {"type": "str"},
+            "fast_path": {"type": "bool", "default": True},
+            "trusted_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "full_check": {"type": "int", "default": 604800},
             "stale_after": {"type": "int", "default": 0},
             "password": {"type": "str", "no_log": True},

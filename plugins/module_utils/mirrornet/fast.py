@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ FALLS = 2
 _ASK_AGAIN = 86400
 
 
-def ask(run: Run, origin: str) -> Plan | None:
+def ask(run: Run, origin: str, thorough: Container[bytes] | None = None) -> Plan | None:
     """What it takes to follow the head of ``origin``: a plan, which is empty if its tree is the one that is here.
 
-    None says that everything has to be compared; the log has the reason. Raises Failure if the source can't be used.
+    None says that everything has to be compared; the log has the reason. With ``thorough`` the list of everything is held against the tree,
+    and the content of these paths is read. Raises Failure if the source can't be used.
     """
     job = run.job
     run.record.way = "plain"
@@ -45,12 +47,12 @@ def ask(run: Run, origin: str) -> Plan | None:
         note(run, headless={**remembered(run, "headless"), origin: report.utc(time.time())})
         return None
     due = is_due(run)
-    if data == held(run) and not due:
+    if data == held(run) and not due and thorough is None:
         run.record.way = "same"
         return Plan(origin, rsync.Tally())
     from . import follow  # Late, as most runs end before.
 
-    return follow.plan(run, origin, data, due=due)
+    return follow.plan(run, origin, data, due=due, thorough=thorough)
 
 
 def _head_of(run: Run, origin: str) -> bytes | None:

@@ -14,7 +14,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -67,13 +67,14 @@ class _Doubt(Exception):
 # Planning
 
 
-def plan(run: Run, origin: str, data: bytes, *, due: bool, read_all: bool = False) -> Plan | None:
+def plan(run: Run, origin: str, data: bytes, *, due: bool, thorough: Container[bytes] | None = None) -> Plan | None:
     """What it takes to make the tree the one of the head ``data``, an empty plan if nothing; None if everything has to be compared.
 
-    With ``due`` the list of everything is looked at, with ``read_all`` also all content. Raises Failure if the source can't be used.
+    With ``due`` or ``thorough`` the list of everything is looked at, and the content of the paths in ``thorough`` is read. Raises Failure if
+    the source can't be used.
     """
     try:
-        return _plan(run, origin, data, due, read_all)
+        return _plan(run, origin, data, due, thorough)
     except (_Doubt, Unexpected) as problem:
         doubt = problem if isinstance(problem, _Doubt) else _Doubt(f"{problem}")
         failure = Failure("bad_content", Exit.UNAVAILABLE, f"{origin} can't be followed: {doubt}.", "Tell the source's operator.")
@@ -105,7 +106,7 @@ def _text(data: bytes) -> str:
     return data.partition(b"\n")[0][: head.LONGEST_HEAD].decode("ascii", "backslashreplace")
 
 
-def _plan(run: Run, origin: str, data: bytes, due: bool, read_all: bool) -> Plan:
+def _plan(run: Run, origin: str, data: bytes, due: bool, thorough: Container[bytes] | None) -> Plan:
     job, record = run.job, run.record
     new = head.parse(data)
     former = _former(run)
@@ -119,7 +120,7 @@ def _plan(run: Run, origin: str, data: bytes, due: bool, read_all: bool) -> Plan
         raise _Doubt("the full check is due", lasting=False)
     if former is None and not job.trusted_keys and not fast.remembered(run, "seen"):
         raise _Doubt("nothing is known about the tree that is here", lasting=False)
-    if held is not None and held.is_same_tree(new) and not due and not read_all:
+    if held is not None and held.is_same_tree(new) and not due and thorough is None:
         adopt(run, origin, data, new, None)  # Signed anew.
         record.way = "same"
         return Plan(origin, rsync.Tally())
@@ -128,14 +129,14 @@ def _plan(run: Run, origin: str, data: bytes, due: bool, read_all: bool) -> Plan
     serials = _serials(former, new)
     lists.fetch([head.index_name(new.serial), *map(head.delta_name, serials)], _LARGEST_LIST)
     index = lists.index(new)
-    if held is not None and serials and not due and not read_all:
+    if held is not None and serials and not due and thorough is None:
         try:
             return _by_deltas(run, origin, data, held, new, index, lists)
         except (_Doubt, Unexpected, Failure) as problem:
             if isinstance(problem, Failure) and problem.kind != "bad_manifest":
                 raise
             run.recorder.log(f"The deltas of {origin} can't be followed: {problem}. Taking the list of everything.")
-    return _by_manifest(run, origin, data, former, new, index, lists, read_all)
+    return _by_manifest(run, origin, data, former, new, index, lists, thorough or ())
 
 
 def _former(run: Run) -> Head | None:
@@ -211,7 +212,9 @@ def _bounded(records: Iterator[Entry]) -> Iterator[Entry]:
         yield one
 
 
-def _by_manifest(run: Run, origin: str, data: bytes, former: Head | None, new: Head, index: Index, lists: _Lists, read_all: bool) -> Plan:
+def _by_manifest(
+    run: Run, origin: str, data: bytes, former: Head | None, new: Head, index: Index, lists: _Lists, thorough: Container[bytes]
+) -> Plan:
     trusted = bool(run.job.trusted_keys)
     lists.fetch_all(index)
     suspects: set[bytes] = set()
@@ -226,7 +229,7 @@ def _by_manifest(run: Run, origin: str, data: bytes, former: Head | None, new: H
     try:
         with _below(run) as below:
             listed = entry.counted(entries, new.counts)
-            change = from_manifest(below, listed, read_all=read_all, suspects=suspects, grain=grain, most=None if trusted else _MOST)
+            change = from_manifest(below, listed, suspects=_Either(suspects, thorough), grain=grain, most=None if trusted else _MOST)
     except TooMuch:
         raise _Doubt("nearly everything differs from its list") from None
     if fast.remembered(run, "seen").get("head") == _text(data) and not trusted and _brings_or_takes(run, change):
@@ -237,18 +240,30 @@ def _by_manifest(run: Run, origin: str, data: bytes, former: Head | None, new: H
     return _update(run, origin, data, new, index, change, lists, "manifest")
 
 
+class _Either:
+    """What is in one of two containers."""
+
+    def __init__(self, one: Container[bytes], other: Container[bytes]) -> None:
+        self._one, self._other = one, other
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._one or path in self._other
+
+
 def _brings_or_takes(run: Run, change: Change) -> bool:
     """Whether there is more to do than to set modes and times, which rsync leaves alone if they are of the same second."""
     if change.files or change.copies or change.links or change.deletions or change.created:
         return True
-    return any(_read_link(run, one.path) != one.target for one in change.symlinks)
+    with _below(run) as below:
+        return any(_link(below, one.path) != one.target for one in change.symlinks)
 
 
-def _read_link(run: Run, path: bytes) -> bytes | None:
-    try:
-        return os.readlink(os.path.join(os.fsencode(run.job.tree), path))
-    except OSError:
-        return None
+def _link(below: Below, path: bytes) -> bytes | None:
+    """What the symlink at ``path`` says; None if there is none."""
+    with contextlib.suppress(OSError, Unexpected):
+        above, name = below.parent(path)
+        return os.readlink(name, dir_fd=above)
+    return None
 
 
 def _update(run: Run, origin: str, data: bytes, new: Head, index: Index, change: Change, lists: _Lists, way: str) -> Plan:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Container
 from pathlib import Path
 from typing import Callable, TypeVar
 
@@ -106,6 +107,11 @@ def _ask(run: Run, origin: str) -> Plan | None:
 def choose_by(run: Run, mode: Mode) -> Plan:
     """The plan of a transfer of this mode, listed in the log, from the first source that can be used. Raises Failure if none can be."""
     return _first(run, run.job.sources, lambda origin: make_plan(run, origin, mode, listed=True))
+
+
+def choose_followed(run: Run, thorough: Container[bytes]) -> Plan | None:
+    """What makes the tree the one that a source publishes, with the content of the paths in ``thorough`` read. Raises Failure if none can be used."""
+    return _first(run, run.job.sources, lambda origin: fast.ask(run, origin, thorough))
 
 
 def _first(run: Run, sources: tuple[str, ...], ask: Callable[[str], _Answer]) -> _Answer:

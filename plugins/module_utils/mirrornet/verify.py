@@ -34,6 +34,9 @@ def _procedure(run: Run, percent: float, repair: bool) -> None:
     if not Path(job.tree).is_dir():
         raise Failure("target_missing", Exit.TARGET, f"{job.tree} doesn't exist: there is nothing to verify.", "Pull the job first.")
     record.compared_all = percent >= 100
+    if job.trusted_keys:
+        _against_signed_list(run, percent, repair)
+        return
     run.idle = job.time_limit  # A source that reads a large file for its checksum is silent, and not dead.
     mode = Mode(checksum=True, delete=True)
     if not record.compared_all:
@@ -64,6 +67,37 @@ def _procedure(run: Run, percent: float, repair: bool) -> None:
     else:
         record.unfinished = before  # A sample says nothing of the rest: holds and the check file stay what they were.
     record.outcome = "updated"
+
+
+def _against_signed_list(run: Run, percent: float, repair: bool) -> None:
+    """The same for a job with trusted keys: the source's word counts only as far as it is signed, and its files need not be read."""
+    plan = pull.choose_followed(run, _Share(percent))
+    if plan is None or plan.is_empty:
+        run.record.different, run.record.outcome = 0, "unchanged"
+        return
+    run.record.different = plan.tally.items
+    if not repair:
+        message = f"{plan.tally.items} differences from what {plan.source} has published."
+        raise Failure(
+            "different", Exit.DIFFERENT, message, f"`mirrornet verify --repair {run.job.name}` brings what is missing or changed."
+        )
+    pull.judge(run, plan)
+    if plan.carry_out is None or not plan.carry_out():
+        raise Failure(
+            "different", Exit.DIFFERENT, f"{plan.source} doesn't have what it has published.", "The log has more; try again later."
+        )
+    pull.complete(run)
+    run.record.outcome = "updated"
+
+
+class _Share:
+    """Paths, each in it with the same chance."""
+
+    def __init__(self, percent: float) -> None:
+        self._percent, self._chance = percent, random.SystemRandom()
+
+    def __contains__(self, path: object) -> bool:
+        return self._percent >= 100 or self._chance.random() * 100 < self._percent
 
 
 def _sample(run: Run, percent: float) -> Path:
