@@ -92,6 +92,24 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="write the reports as JSON")
     status.set_defaults(run=_status)
 
+    publishing = commands.add_parser("publish", help="on a master: tell mirrors what is in a tree, if it has changed")
+    publishing.add_argument("tree", metavar="TREE", help="the top directory of the tree")
+    publishing.add_argument("--name", help="what its state is kept under (default: one made of its path)")
+    publishing.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="leave out what mirrors don't get; an rsync pattern of the simple kind",
+    )
+    publishing.add_argument("--sign-key", metavar="FILE", help="sign the head with this private key of SSH")
+    publishing.add_argument("--keep", metavar="N", type=int, default=64, help="for how many serials mirrors find deltas (default: 64)")
+    publishing.add_argument("--anew", action="store_true", help="read every file again, and begin a new epoch")
+    telling = publishing.add_mutually_exclusive_group()
+    telling.add_argument("--quiet", action="store_true", help="write only what a person must see (for cron)")
+    telling.add_argument("--json", action="store_true", help="write the report as JSON")
+    publishing.set_defaults(run=_publish)
+
     traffic = commands.add_parser("traffic", help="count connections, refusals and bytes in a master's log, for Prometheus")
     traffic.add_argument(
         "--config", metavar="FILE", default="/etc/rsyncd.conf", help="the server's configuration (default: /etc/rsyncd.conf)"
@@ -276,6 +294,32 @@ def _record(places: Places, name: str) -> dict[str, Any]:
             f"the run of {killed.get('started')} was killed in phase {killed.get('phase')}; the next run goes on from there",
         )
     return {**last, "state": state, "what": what}
+
+
+def _publish(places: Places, arguments: argparse.Namespace) -> int:
+    from . import publish
+
+    os.umask(0o022)
+    tree = Path(arguments.tree).absolute()
+    wish = publish.Wish(
+        tree=tree,
+        name=publish.usual_name(tree) if arguments.name is None else arguments.name,
+        exclude=tuple(arguments.exclude),
+        key=Path(arguments.sign_key).absolute() if arguments.sign_key else None,
+        keep=arguments.keep,
+        anew=arguments.anew,
+    )
+    progress = publish.Terminal(sys.stderr) if sys.stderr.isatty() and not arguments.quiet else None
+    done = publish.publish(places, wish, progress or (lambda digested: None))
+    if progress is not None:
+        progress.clear()
+    if arguments.json:
+        sys.stdout.write(to_json(dataclasses.asdict(done)).decode())
+    elif done.exit_code and not (arguments.quiet and done.outcome == "busy"):
+        _complain(done.line())
+    elif not arguments.quiet:
+        _say(done.line())
+    return done.exit_code
 
 
 def _traffic(places: Places, arguments: argparse.Namespace) -> int:

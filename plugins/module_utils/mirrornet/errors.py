@@ -38,7 +38,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.TARGET: "The target is missing, no directory, or not writable for the account that runs the job.",
     Exit.LOCAL_IO: "Reading or writing on this host failed: full disk, read-only file system, unreadable state.",
     Exit.BUSY: "Another run of the job is at work (outcome `busy`). The same number as `flock -E 75`.",
-    Exit.INCOMPLETE: "The transfer ended early or left something out. What arrived is kept, and the next run goes on from there.",
+    Exit.INCOMPLETE: "The transfer ended early or left something out; what arrived is kept, and the next run goes on. `publish`: the tree goes on changing.",
     Exit.REFUSED: "The source refused this host or its login.",
     Exit.CONFIG: "The job's definition is missing, unreadable or invalid. Nothing was done.",
     Exit.HELD: "A guard stopped the run before anything was deleted (outcome `held`).",

@@ -1,0 +1,589 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Publishing: a head says what is in the tree, whatever happens to either meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mirrornet import digests, head, lists, publish, scan
+from mirrornet import job as jobs
+from mirrornet.entry import merge
+from mirrornet.errors import Exit
+from publishing import Desk, Edits, published, truth
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    desk = Desk(tmp_path)
+    for name in ("a/one", "a/two", "b/three", "c"):
+        path = desk.tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"content of {name}\n")
+    return desk
+
+
+def settle(desk: Desk) -> None:
+    """Publish, and again when no file counts as just written any more."""
+    desk.publish()
+    time.sleep(2.1)
+    assert desk.publish().outcome == "unchanged"
+
+
+def stamps(*tops: Path) -> dict[str, Any]:
+    """All below these directories with what changes when anybody writes to it."""
+    found = {}
+    for top in tops:
+        for path in [top, *top.rglob("*")]:
+            if path.name != "publish.lock":
+                status = path.lstat()
+                found[str(path)] = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+    return found
+
+
+def fake_find(desk: Desk, program: str) -> str:
+    """A directory with a find of our own, Python that has ``real()`` for what the true one writes, and ``calls``, how often it was called."""
+    directory = desk.base / "bin"
+    directory.mkdir()
+    path = directory / "find"
+    path.write_text(
+        "#!/usr/bin/env python3\n"
+        "import os, subprocess, sys\n"
+        f"tree, note = {str(desk.tree)!r}, {str(desk.base / 'calls')!r}\n"
+        "open(note, 'a').write('x')\n"
+        "calls = os.path.getsize(note)\n"
+        f"def real():\n    return subprocess.run([{shutil.which('find')!r}, *sys.argv[1:]], stdout=subprocess.PIPE).stdout\n"
+        f"def out(data):\n    sys.stdout.buffer.write(data)\n    sys.stdout.flush()\n{program}\n"
+    )
+    path.chmod(0o755)
+    return str(directory)
+
+
+class TestTruth:
+    def test_first_head(self, desk: Desk) -> None:
+        done = desk.publish()
+        assert (done.outcome, done.serial, done.exit_code) == ("published", 1, 0)
+        assert "nothing was published before" in done.line()
+        found = desk.true()
+        assert (found.head.serial, found.index.deltas) == (1, ())
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_after_edits_at_random(self, tmp_path: Path, seed: int) -> None:
+        """Each head is true, and each delta leads from the tree before to the tree after."""
+        desk = Desk(tmp_path)
+        desk.tree.mkdir()
+        edits, chance = Edits(desk.tree, seed), Random(seed)
+        edits.some(80)
+        desk.publish()
+        before = {1: desk.true()}
+        for dummy in range(25):
+            edits.some(chance.choice([1, 1, 2, 5, 40]))
+            done = desk.publish()
+            found = desk.true()
+            last = before[max(before)]
+            if done.outcome == "unchanged":
+                assert found.entries == last.entries
+                continue
+            assert done.outcome == "published", done.line()
+            assert (found.head.epoch, found.head.serial) == (last.head.epoch, last.head.serial + 1)
+            for former in before.values():
+                chain = found.index.since(former.head)
+                if chain is not None:
+                    assert list(merge(former.entries, [found.deltas[delta.serial] for delta in chain])) == found.entries
+            assert found.index.since(last.head) is not None or len(last.entries) > 1000
+            before[found.head.serial] = found
+
+    def test_a_manifest_that_doesnt_fit_into_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lists, "_SORTED_AT_ONCE", 7)
+        desk = Desk(tmp_path)
+        desk.tree.mkdir()
+        Edits(desk.tree, 1).some(200)
+        desk.publish()
+        assert len(desk.true().entries) > 30
+
+    def test_what_rsync_makes_of_it_is_the_same(self, tmp_path: Path) -> None:
+        desk = Desk(tmp_path)
+        desk.tree.mkdir()
+        Edits(desk.tree, 2).some(150)
+        desk.publish()
+        copy = tmp_path / "copy"
+        subprocess.run(["rsync", "-aH", "--no-D", "--exclude=/.mirrornet", f"{desk.tree}/", f"{copy}/"], check=True)
+        # Where rsync makes hard links, the directory may keep the time of that.
+        timeless = [
+            [entry._replace(mtime=0) if entry.kind == "d" else entry for entry in entries]
+            for entries in (truth(copy), published(desk.tree).entries)
+        ]
+        assert timeless[0] == timeless[1]
+
+    def test_devices_and_pipes_are_left_out(self, desk: Desk) -> None:
+        os.mkfifo(desk.tree / "pipe")
+        desk.publish()
+        assert b"pipe" not in [entry.path for entry in desk.true().entries]
+
+    def test_a_path_too_long_for_rsync(self, desk: Desk) -> None:
+        name = "x" * 255
+        here = os.open(desk.tree, os.O_RDONLY)
+        for dummy in range(17):
+            os.mkdir(name, dir_fd=here)
+            here, former = os.open(name, os.O_RDONLY, dir_fd=here), here
+            os.close(former)
+        os.close(here)
+        done = desk.publish()
+        assert (done.kind, done.exit_code) == ("long_path", Exit.CONFIG)
+        subprocess.run(["rm", "-r", desk.tree / name], check=True)
+
+
+class TestUnchanged:
+    def test_writes_nothing(self, desk: Desk) -> None:
+        settle(desk)
+        before = stamps(desk.own, desk.base / "state")
+        done = desk.publish()
+        assert (done.outcome, done.serial, done.digested) == ("unchanged", 1, 0)
+        # The scan of this call has come and gone.
+        state, now = str(desk.state), stamps(desk.own, desk.base / "state")
+        assert {key: value for key, value in now.items() if key != state} == {key: value for key, value in before.items() if key != state}
+
+    def test_times_that_mirrors_dont_see(self, desk: Desk) -> None:
+        """A ctime alone may stand for other content: the file is read, and found to be the same."""
+        settle(desk)
+        (desk.tree / "c").chmod(0o600)
+        (desk.tree / "c").chmod(0o644)
+        done = desk.publish()
+        assert (done.outcome, done.digested) == ("unchanged", 1)
+        time.sleep(2.1)
+        desk.publish()
+        assert desk.publish().digested == 0
+
+    def test_only_what_changed_is_read(self, desk: Desk) -> None:
+        settle(desk)
+        (desk.tree / "new").write_text("new")
+        (desk.tree / "a" / "one").write_text("other")
+        (desk.tree / "b" / "three").unlink()
+        done = desk.publish()
+        # The root and b changed too.
+        assert (done.outcome, done.digested, done.changed, done.gone) == ("published", 2, 4, 1)
+        desk.true()
+
+    def test_looking_only(self, desk: Desk) -> None:
+        places, wish = desk.places, publish.Wish(desk.tree, "tree")
+        assert publish.publish(places, wish, only_look=True).outcome == "published"
+        assert not desk.own.exists()
+        settle(desk)
+        assert publish.publish(places, wish, only_look=True).outcome == "unchanged"
+        before = stamps(desk.own)
+        (desk.tree / "c").write_text("other")
+        assert publish.publish(places, wish, only_look=True).outcome == "published"
+        assert stamps(desk.own) == before
+        assert desk.publish().serial == 2
+
+
+class TestChanging:
+    def test_noticed(self, desk: Desk) -> None:
+        """A file that changes after the first look: the head is of the state after it."""
+        path = fake_find(desk, "out(real())\nif calls == 1: open(tree + '/c', 'a').write('more')")
+        done = desk.run("--json", path=path)
+        assert json.loads(done.stdout)["outcome"] == "published"
+        desk.true()
+        assert len((desk.base / "calls").read_text()) == 3
+
+    def test_something_vanishes_during_the_look(self, desk: Desk) -> None:
+        path = fake_find(desk, "out(real())\nif calls == 1: sys.exit(\"find: './a/two': No such file or directory\")")
+        assert desk.run(path=path).returncode == 0
+        desk.true()
+
+    def test_without_end(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        desk.publish()
+        before = (desk.own / "head").read_bytes()
+        path = fake_find(desk, "out(real())\nopen(tree + '/c', 'a').write('more')")
+        monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
+        monkeypatch.setattr("mirrornet.look._PAUSE", 0)
+        done = desk.publish()
+        assert (done.outcome, done.kind, done.exit_code) == ("failed", "changing", Exit.INCOMPLETE)
+        assert (desk.own / "head").read_bytes() == before
+
+    def test_a_file_changes_while_it_is_read(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = digests._digest
+
+        def slow(root: int, line: scan.Line) -> bytes | None:
+            if line.path == b"c" and not (desk.base / "once").exists():
+                (desk.base / "once").touch()
+                found = whole(root, line)
+                (desk.tree / "c").write_text("in between")
+                return found
+            return whole(root, line)
+
+        monkeypatch.setattr(digests, "_digest", slow)
+        assert desk.publish().outcome == "published"
+        desk.true()
+
+    def test_times_of_two_seconds(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On such a file system an edit can leave no trace at all: what was just written is read again."""
+        path = fake_find(
+            desk,
+            "import re\nout(re.sub(rb'(^|\\0)([fdl] \\d+) (\\d+)\\.\\d+ (\\d+)\\.\\d+',"
+            " lambda m: b'%s%s %d.0 %d.0' % (m[1], m[2], int(m[3]) & ~1, int(m[4]) & ~1), real()))",
+        )
+        monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
+        monkeypatch.setattr(digests, "_is", lambda fd, line: os.fstat(fd).st_size == line.size)
+        while time.time() % 2 > 0.3:
+            time.sleep(0.05)
+        (desk.tree / "c").write_text("first edit")
+        first = desk.publish()
+        (desk.tree / "c").write_text("later edit")
+        os.utime(desk.tree / "c", (first.seconds, 0))
+        os.utime(desk.tree / "c")
+        done = desk.publish()
+        assert done.outcome == "published"
+        [entry] = [entry for entry in published(desk.tree).entries if entry.path == b"c"]
+        assert entry.digest == next(entry.digest for entry in truth(desk.tree) if entry.path == b"c")
+
+    def test_half_a_release(self, desk: Desk) -> None:
+        """Whoever puts a release there keeps heads away by a file."""
+        desk.publish()
+        (desk.own / "rebuilding").touch()
+        (desk.tree / "half").touch()
+        done = desk.publish()
+        assert (done.outcome, done.kind, done.exit_code) == ("held", "rebuilding", Exit.HELD)
+        (desk.own / "rebuilding").unlink()
+        assert desk.publish().serial == 2
+
+
+#: Kills the process at its step number ``at``: when it is about to write, rename, remove, link or make something.
+KILL = """
+import os, signal
+steps = 0
+def hook(event, arguments):
+    global steps
+    if event == "open":
+        if not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)) or "{base}" not in str(arguments[0]):
+            return
+    elif event not in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"):
+        return
+    steps += 1
+    if steps == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+"""
+
+
+class TestKilled:
+    @pytest.mark.parametrize("prepare", ["first", "later"])
+    def test_at_each_step(self, desk: Desk, prepare: str) -> None:
+        """What is published is what was there before or after, at each moment, and the next call makes it good."""
+        if prepare != "first":
+            desk.publish()
+        for at in range(1, 200):
+            if prepare != "first":
+                (desk.tree / "c").write_text(f"content {at}")
+                (desk.tree / f"new-{at}").write_text("x")
+            before = published(desk.tree).entries if (desk.own / "head").exists() else None
+            done = desk.run(program=KILL.format(at=at, base=desk.base))
+            if done.returncode == 0:
+                break
+            assert done.returncode == -signal.SIGKILL, done.stderr
+            if (desk.own / "head").exists():
+                assert published(desk.tree).entries in (before, truth(desk.tree))
+            healed = desk.publish()
+            assert healed.outcome in ("published", "unchanged"), healed.line()
+            assert prepare == "first" or not healed.new_epoch
+            desk.true()
+            if prepare == "first":
+                shutil.rmtree(desk.own)
+                shutil.rmtree(desk.base / "state")
+        assert 10 < at < 199
+        desk.true()
+
+    def test_nothing_is_read_twice(self, desk: Desk) -> None:
+        for number in range(600):
+            (desk.tree / f"file-{number}").write_text(f"{number}")
+        program = (
+            "import os, signal\nseen = 0\ndef hook(event, arguments):\n    global seen\n"
+            "    if event == 'open' and b'file-' in arguments[0] if isinstance(arguments[0], bytes) else False:\n"
+            "        seen += 1\n        if seen == 450: os.kill(os.getpid(), signal.SIGKILL)\nsys.addaudithook(hook)"
+        )
+        time.sleep(2.1)  # What was just written is read again in any case.
+        assert desk.run(program=program).returncode == -signal.SIGKILL
+        done = desk.publish()
+        assert done.outcome == "published"
+        assert 604 - 450 <= done.digested <= 604 - 100
+        desk.true()
+
+    def test_a_torn_journal(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Power fails: what the journal has lost is read again, and never guessed."""
+        time.sleep(2.1)
+
+        def stop(kept: digests.Kept, known: digests.Digests) -> None:
+            saved.append(kept)
+            if len(saved) == 2:
+                raise KeyboardInterrupt
+            save(kept, known)
+
+        save, saved = digests.Kept.save, list[digests.Kept]()
+        monkeypatch.setattr(digests.Kept, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            desk.publish()
+        monkeypatch.undo()
+        journal = saved[0].directory / "journal"
+        data = bytearray(journal.read_bytes())
+        data[20:60] = bytes(40)
+        journal.write_bytes(data[:-3])
+        assert desk.publish().digested == 3
+        desk.true()
+
+
+class TestDisturbed:
+    def test_two_at_once(self, desk: Desk) -> None:
+        desk.publish()
+        with (desk.own / "publish.lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            done = desk.run()
+        assert (done.returncode, done.stdout) == (Exit.BUSY, "")
+        assert "busy" in done.stderr
+        assert desk.run("--quiet").returncode == 0
+
+    def test_unreadable(self, desk: Desk) -> None:
+        """Without the rights of root, which a namespace of one's own takes away."""
+        for path, mode in (("a/one", 0o644), ("b", 0o755)):
+            (desk.tree / path).chmod(0)
+            done = desk.run(before=["unshare", "--user"])
+            (desk.tree / path).chmod(mode)
+            assert done.returncode == Exit.LOCAL_IO, done.stderr
+            assert path in done.stderr
+            assert not (desk.own / "head").exists()
+
+    def test_nowhere_to_write(self, desk: Desk) -> None:
+        desk.own.mkdir()
+        desk.own.chmod(0o555)
+        done = desk.run(before=["unshare", "--user"])
+        assert (done.returncode, "can't write to" in done.stderr) == (Exit.TARGET, True)
+        desk.own.rmdir()
+        desk.own.symlink_to(desk.base)
+        assert desk.publish().kind == "target_not_directory"
+
+    def test_no_find(self, desk: Desk) -> None:
+        path = fake_find(desk, "sys.exit('find: unrecognized: -printf')")
+        done = desk.run(path=path)
+        assert (done.returncode, "GNU findutils" in done.stderr) == (Exit.CONFIG, True)
+
+    def test_a_mirror_passes_its_sources_head_on(self, desk: Desk) -> None:
+        checked = jobs.check({"name": "copy", "sources": ["rsync://master.example.org/x/"], "target": str(desk.tree)})
+        assert checked.job is not None
+        desk.places.definitions.mkdir(parents=True)
+        desk.places.definition("copy").write_bytes(checked.job.to_bytes())
+        done = desk.publish()
+        assert (done.kind, done.exit_code) == ("is_mirror", Exit.CONFIG)
+        assert "job copy" in done.message
+        inner = publish.publish(desk.places, publish.Wish(desk.tree / "a", "a"))
+        assert inner.kind == "is_mirror"
+        desk.places.definition("copy").unlink()
+        desk.own.mkdir()
+        (desk.own / "report.json").write_text("{}")
+        assert desk.publish().kind == "is_mirror"
+
+    def test_bad_words(self, desk: Desk) -> None:
+        assert desk.publish(keep=0).kind == "definition"
+        assert publish.publish(desk.places, publish.Wish(desk.tree, "../x")).kind == "definition"
+        assert publish.publish(desk.places, publish.Wish(desk.tree / "nothing", "x")).kind == "target_missing"
+        assert desk.publish(exclude=("a/*",)).kind == "exclude"
+        assert desk.publish(key=desk.base / "nothing").kind == "no_signature"
+
+    def test_state_of_somebody_else(self, desk: Desk) -> None:
+        (desk.base / "state").write_text("")
+        assert desk.publish().kind == "state_unusable"
+
+
+class TestEpochs:
+    @pytest.fixture
+    def second(self, desk: Desk) -> Iterator[Desk]:
+        """Published twice; whatever happens then leads to a new epoch with a serial of its own."""
+        desk.publish()
+        (desk.tree / "c").write_text("second")
+        desk.publish()
+        former = published(desk.tree).head
+        assert former.serial == 2
+        yield desk
+        now = desk.true().head
+        assert now.epoch != former.epoch
+        assert now.serial == 3
+
+    def test_lost_state(self, second: Desk) -> None:
+        shutil.rmtree(second.state)
+        assert "nothing is known" in second.publish().new_epoch
+
+    def test_damaged_state(self, second: Desk) -> None:
+        for path in second.state.glob("scan-*/digests"):
+            path.unlink()
+        assert "is lost" in second.publish().new_epoch
+
+    def test_short_state(self, second: Desk) -> None:
+        for path in second.state.glob("scan-*/digests"):
+            path.write_bytes(path.read_bytes()[:-33])
+        assert "is lost" in second.publish().new_epoch
+
+    def test_state_of_another_version(self, second: Desk) -> None:
+        (second.state / "state.json").write_text('{"tree": 5}')
+        assert second.publish().new_epoch
+
+    def test_rewound_head(self, second: Desk) -> None:
+        """A snapshot of the tree came back; its content is known all the same, by the scan."""
+        (second.own / "head").write_bytes(published(second.tree).head.to_bytes().replace(b'"serial":2', b'"serial":1'))
+        done = second.publish()
+        assert "not the one" in done.new_epoch
+
+    def test_lost_head(self, second: Desk) -> None:
+        (second.own / "head").unlink()
+        assert "not the one" in second.publish().new_epoch
+
+    def test_another_key(self, second: Desk) -> None:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", second.base / "one"], check=True)
+        done = second.publish(key=second.base / "one")
+        assert "key" in done.new_epoch
+        signed = published(second.tree).head
+        assert head.verify(signed, head.allowed_signers([(second.base / "one.pub").read_text()]))
+        assert second.publish(key=second.base / "one").outcome == "unchanged"
+
+    def test_on_request(self, second: Desk) -> None:
+        done = second.publish(anew=True)
+        assert done.digested == 4
+
+
+class TestFiles:
+    def test_head_times_ascend(self, desk: Desk) -> None:
+        """rsync must see each head as another file, also when the clock was set back."""
+        desk.publish()
+        times = [(desk.own / "head").stat().st_mtime_ns]
+        for number in range(3):
+            (desk.tree / "c").write_text(f"edit {number}")
+            if number == 1:
+                times[-1] += 10**9 * 10**6
+                os.utime(desk.own / "head", ns=(times[-1], times[-1]))
+            desk.publish()
+            times.append((desk.own / "head").stat().st_mtime_ns)
+        assert all(time % 10**9 == 0 for time in times)
+        assert [time // 10**9 for time in times] == sorted({time // 10**9 for time in times})
+
+    def test_what_no_index_lists_goes_after_a_while(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        for number in range(6):
+            (desk.tree / "c").write_text(f"edit {number}")
+            desk.publish(keep=2)
+        found = desk.true()
+        assert [delta.serial for delta in found.index.deltas] == [5, 6]
+        assert (desk.own / "manifest-1.gz").exists()
+        (desk.own / ".delta-9.gz.new").touch()
+        monkeypatch.setattr(publish, "GRACE", -1)
+        (desk.tree / "c").write_text("last")
+        desk.publish(keep=2)
+        found = desk.true()
+        listed = {"head", "publish.lock", "index-7", "delta-6.gz", "delta-7.gz", f"manifest-{found.index.manifest.serial}.gz"}
+        assert {path.name for path in desk.own.iterdir()} == listed
+
+    def test_few_manifests(self, desk: Desk) -> None:
+        """A large tree with small changes: deltas until they are a share of the manifest."""
+        for number in range(300):
+            (desk.tree / f"file-{number}").touch()
+        for number in range(12):
+            (desk.tree / "c").write_text(f"edit {number}")
+            desk.publish()
+        assert desk.true().index.manifest.serial == 1
+        for number in range(100):
+            (desk.tree / f"file-{number}").write_text("x")
+        desk.publish()
+        found = desk.true()
+        assert found.index.manifest.serial == 13
+        assert len(found.index.deltas) == 12
+
+    @pytest.mark.parametrize("name", ["manifest-1.gz", "index-2", "delta-2.gz"])
+    def test_what_the_head_needs_is_gone(self, desk: Desk, name: str) -> None:
+        for number in range(300):
+            (desk.tree / f"file-{number}").touch()
+        desk.publish()
+        (desk.tree / "c").write_text("second")
+        desk.publish()
+        (desk.own / name).unlink()
+        done = desk.publish()
+        assert (done.outcome, done.new_epoch, done.serial) == ("published", "", 3)
+        desk.true()
+        assert desk.publish().outcome == "unchanged"
+
+    def test_a_full_disk(self, desk: Desk) -> None:
+        """Tree and state on a small file system, in a namespace where anybody may mount one."""
+        script = (
+            'mount -t tmpfs -o size=64k none "$D/tree" && mount -t tmpfs -o size=2m none "$D/state" && echo x > "$D/tree/c"\n'
+            '"$@" --exclude /fill; echo $?; sum1=$(cat "$D/tree/.mirrornet/head")\n'
+            'echo y > "$D/tree/c"; head -c 1M /dev/zero > "$D/tree/fill"; "$@" --exclude /fill; echo $?; sum2=$(cat "$D/tree/.mirrornet/head")\n'
+            '[ "$sum1" = "$sum2" ] && echo same; rm "$D/tree/fill"; "$@" --exclude /fill; echo $?\n'
+            'echo z > "$D/tree/c"; head -c 4M /dev/zero > "$D/state/fill"; "$@" --exclude /fill; echo $?; rm "$D/state/fill"; "$@" --exclude /fill; echo $?\n'
+        )
+        (desk.base / "state").mkdir()
+        done = desk.run(before=["env", f"D={desk.base}", "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        said = [text for text in done.stdout.splitlines() if not text.startswith(str(desk.tree))]
+        assert said == ["0", "74", "same", "0", "74", "0"], done
+        assert done.stderr.count("disk is full") == 2
+
+
+class TestExclude:
+    PATTERNS = ("*.iso", "/a", "/a/", "b/", "x/y", "/x/*", "/x/?", "[ab]", "[!a]b", "/*/y", "?", "*b*", "/x/*.iso", "/a*", "y/")
+
+    @pytest.mark.parametrize("pattern", PATTERNS)
+    def test_as_rsync_does(self, tmp_path: Path, pattern: str) -> None:
+        tree = tmp_path / "tree"
+        for name in ("a/b/x/y/z", "x/y/a.iso", "x/y.iso/y", "b", "ab/a/b", "x/b", "x/a/y", ".a", "cb", "x.iso/y", "\udcff/b", "y"):
+            path = tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        scan.check([pattern])
+        scan.take(tree, [pattern], None, tmp_path / "scan")
+        found = {scan.line(text).path for block in scan.lines(tmp_path / "scan") for text in block} - {b""}
+        subprocess.run(["rsync", "-a", f"--exclude={pattern}", f"{tree}/", f"{tmp_path}/copy/"], check=True)
+        assert found == {os.path.relpath(path, os.fsencode(tmp_path / "copy")) for path in map(os.fsencode, (tmp_path / "copy").rglob("*"))}
+
+    @pytest.mark.parametrize("pattern", ["", "/", "a/*", "**", "a**b", "a\\*", "a//b", "../x", "/./x", "[a/b]", "a\nb"])
+    def test_refused(self, pattern: str) -> None:
+        assert scan.problem(pattern)
+
+    def test_what_was_left_out_comes(self, desk: Desk) -> None:
+        """Also names of a file of which others were there before."""
+        os.link(desk.tree / "c", desk.tree / "a" / "c")
+        (desk.tree / "a" / ".~tmp~").mkdir()
+        desk.publish(exclude=("/a/",))
+        desk.true(leave=[b"a"])
+        desk.publish()
+        desk.true(leave=[b"a/.~tmp~"])
+        done = desk.publish(exclude=("/a/",))
+        assert not done.new_epoch
+        desk.true(leave=[b"a"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 40), unique=True, max_size=40), st.lists(st.integers(0, 40), unique=True, max_size=40), st.booleans())
+def test_how_scans_differ(tmp_path_factory: pytest.TempPathFactory, old: list[int], new: list[int], ordered: bool) -> None:
+    """Every line is found to be the same, gone or come, wherever it has moved to."""
+    if ordered:
+        old, new = sorted(old), sorted(new)
+    directory = tmp_path_factory.mktemp("scans")
+    for name, numbers in (("old", old), ("new", new)):
+        (directory / name).write_bytes(b"".join(b"%d\0" % number for number in numbers))
+    same: dict[int, int] = {}
+
+    def take(begin: int, to: int, count: int) -> None:
+        same.update({to + place: begin + place for place in range(count)})
+
+    gone, come = scan.align(directory / "old", directory / "new", take)
+    assert gone == {b"%d" % number: old.index(number) for number in set(old) - set(new)}
+    assert come == {b"%d" % number: new.index(number) for number in set(new) - set(old)}
+    assert same == {new.index(number): old.index(number) for number in set(old) & set(new)}
+    shutil.rmtree(directory)
