@@ -15,6 +15,7 @@ description:
     and returns the rsync URL of that module on each of them, in the order of the inventory.
   - The host in a URL is the master's C(rsync_master_public_name), by default its name in the inventory.
     The port is its C(rsync_master_port), and is left out when it is 873.
+  - A master whose C(rsync_master_public_scheme) is C(rsyncs) gets a URL that uses TLS, with its C(rsync_master_tls_port).
   - A module with C(state=absent) doesn't count.
 positional: _input, masters, module, host
 options:
@@ -55,8 +56,8 @@ _value:
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-#: The port that an rsync URL means when it names none.
-RSYNC_PORT = 873
+#: By the way in which a master is to be reached: the variable with its port, and the port that a URL means when it names none.
+PORTS = {"rsync": ("rsync_master_port", 873), "rsyncs": ("rsync_master_tls_port", 874)}
 
 
 def modules_of(variables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -68,10 +69,12 @@ def modules_of(variables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def url(master: str, variables: Mapping[str, Any], module: str) -> str:
     """The URL of ``module`` on ``master``; a bare IPv6 address gets its brackets."""
     name = str(variables.get("rsync_master_public_name") or master)
-    port = int(variables.get("rsync_master_port") or RSYNC_PORT)
+    scheme = str(variables.get("rsync_master_public_scheme") or "rsync")
+    variable, usual = PORTS.get(scheme, PORTS["rsync"])
+    port = int(variables.get(variable) or usual)
     if ":" in name and not name.startswith("["):
         name = f"[{name}]"
-    return f"rsync://{name}{'' if port == RSYNC_PORT else f':{port}'}/{module}/"
+    return f"{scheme}://{name}{'' if port == usual else f':{port}'}/{module}/"
 
 
 def master_sources(hostvars: Mapping[str, Mapping[str, Any]], masters: Iterable[str], module: str, host: str = "") -> list[str]:

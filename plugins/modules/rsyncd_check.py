@@ -148,6 +148,10 @@ systemd:
   description: Whether systemd runs as process 1.
   returned: always
   type: bool
+ipv6:
+  description: Whether this host's kernel knows IPv6.
+  returned: always
+  type: bool
 units:
   description: Those of O(units) that exist, each with what systemd calls its ActiveState.
   returned: always
@@ -177,6 +181,9 @@ def check_host(params, problems):
         addresses = options.get("addresses", [])
         problems += rsyncd_host.check_addresses(addresses, prefix + "addresses")
         problems += rsyncd_host.check_port(options["port"], addresses, params["units"], prefix + "port")
+    if options.get("tls") is True and not {prefix + name for name in ("tls_port", "tls_certificate", "tls_key", "addresses")} & at_fault:
+        problems += rsyncd_host.check_port(options["tls_port"], options["addresses"], params["units"], prefix + "tls_port")
+        problems += rsyncd_host.check_certificate(options["tls_certificate"], options["tls_key"], options["public_name"], prefix)
 
 
 def main():
@@ -229,6 +236,7 @@ def main():
         "asked_rsync": asked,
         "secrets": rsyncd_secrets.present(secrets) if secrets else [],
         "systemd": rsyncd_host.has_systemd(),
+        "ipv6": rsyncd_host.has_ipv6(),
         "units": rsyncd_host.unit_states(params["units"]),
     }
     if problems:

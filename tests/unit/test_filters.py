@@ -53,6 +53,8 @@ def test_sources_come_in_the_order_of_the_masters() -> None:
         ({"rsync_master_public_name": "[2001:db8::1]"}, "rsync://[2001:db8::1]/docs/"),
         ({"rsync_master_public_name": "", "rsync_master_port": 873}, "rsync://one/docs/"),
         ({"rsync_master_port": 1873}, "rsync://one:1873/docs/"),
+        ({"rsync_master_public_scheme": "rsyncs", "rsync_master_port": 1873}, "rsyncs://one/docs/"),
+        ({"rsync_master_public_scheme": "rsyncs", "rsync_master_tls_port": 8740}, "rsyncs://one:8740/docs/"),
     ],
 )
 def test_a_master_has_a_public_name_and_a_port(variables: dict[str, Any], expected: str) -> None:

@@ -392,9 +392,25 @@ def test_right_modules_pass(item: dict[str, Any]) -> None:
     assert rsyncd.check_modules([item]) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "variable", "words"),
+    [
+        ({"public_scheme": "rsyncs"}, "rsync_master_public_scheme", "told to use TLS, which is not served"),
+        ({"public_scheme": "ssl"}, "rsync_master_public_scheme", "is not known"),
+        ({"tls": True, "port": 8730, "tls_port": 8730}, "rsync_master_tls_port", "port for connections without TLS"),
+        ({"tls": True, "public_name": "2001:db8::1"}, "rsync_master_public_name", "accepts certificates for names alone"),
+        ({"tls": "yes"}, "rsync_master_tls", "neither true nor false"),
+        ({"tls_key": "key.pem"}, "rsync_master_tls_key", "not an absolute path"),
+    ],
+)
+def test_wrong_options_of_tls_are_refused(options: dict[str, Any], variable: str, words: str) -> None:
+    (problem,) = rsyncd.check_globals(options, "rsync_master_")
+    assert (problem.where, words in problem.message) == (variable, True)
+
+
 def test_right_globals_pass() -> None:
     options = {
-        "public_name": "2001:db8::1",
+        "public_name": "master.example.org",
         "port": 873,
         "addresses": ["192.0.2.1", "::"],
         "max_connections": 1,
@@ -416,6 +432,11 @@ def test_right_globals_pass() -> None:
         "log_format": "%o %h [%a] %m (%u) %f %''l %-20n",
         "auth_digest": "",
         "extra": {"motd file": "/etc/motd", "Syslog_Tag": "rsync"},
+        "public_scheme": "rsyncs",
+        "tls": True,
+        "tls_port": 874,
+        "tls_certificate": "/etc/rsyncd/certificate.pem",
+        "tls_key": "/etc/rsyncd/key.pem",
     }
     assert rsyncd.check_globals(options) == []
     assert set(options) == {option.name for option in rsyncd_options.GLOBAL_OPTIONS}

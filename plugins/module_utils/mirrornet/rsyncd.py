@@ -8,6 +8,7 @@ Single values are for the room ``rsyncd_values``, what needs a look at the host 
 
 from __future__ import annotations
 
+import ipaddress
 import os.path
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -141,8 +142,28 @@ def _check_values(where: str, options: Sequence[Option], given: Mapping[str, obj
 
 def check_globals(given: Mapping[str, object], prefix: str = "") -> list[Problem]:
     """What is wrong with the options for all modules; ``prefix`` makes the name of the operator's variable from an option's."""
-    problems = _check_values("", GLOBAL_OPTIONS, given)
+    problems = [*_check_values("", GLOBAL_OPTIONS, given), *(Problem("", *parts) for parts in _contradictions_of_all(given))]
     return [Problem(prefix + (p.option or p.where), "", p.message, p.remedy) for p in problems]
+
+
+def _contradictions_of_all(given: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
+    """What is wrong between the options for all modules: option, message, remedy."""
+    if given.get("tls") is not True:
+        if given.get("public_scheme") == "rsyncs":
+            yield "public_scheme", "mirrors would be told to use TLS, which is not served", "Set rsync_master_tls: true, or take rsync"
+        return
+    if given.get("tls_port", 0) == given.get("port"):
+        yield "tls_port", f"it is the port for connections without TLS ({given.get('port')})", "Give each a port of its own"
+    if _is_address(given.get("public_name")):
+        message = f"{show(given.get('public_name'))} is an address, and rsync-ssl accepts certificates for names alone"
+        yield "public_name", message, "Give the name that mirrors use"
+
+
+def _is_address(name: object) -> bool:
+    try:
+        return isinstance(name, str) and bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
 
 
 def check_module(position: int, module: object) -> list[Problem]:

@@ -24,6 +24,7 @@ from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Callable
 
+from .certificate import check_key_file, check_pair
 from .rsyncd import Problem, check_nesting, label, read_verdict
 from .rsyncd_values import show
 
@@ -234,6 +235,23 @@ def check_addresses(addresses: Sequence[str], where: str) -> list[Problem]:
                 raise
             problems.append(Problem(where, "", f"this host does not have the address {show(address)}", "Give one that 'ip address' shows"))
     return problems
+
+
+def check_certificate(certificate: str, key: str, name: str, prefix: str) -> list[Problem]:
+    """Whether clients that come to ``name`` would accept the certificate, and whether its key is kept."""
+    where, key_file = prefix + "tls_certificate", Path(key)
+    problems = [Problem(prefix + "tls_key", "", *complaint) for complaint in check_key_file(key_file)]
+    # A key that isn't there is said once.
+    if key_file.is_file():
+        problems += [Problem(where, "", *complaint) for complaint in check_pair(Path(certificate), key_file, name)]
+    elif not Path(certificate).is_file():
+        problems.append(Problem(where, "", f"{show(certificate)} is not there", "Put the certificate there, or correct the path"))
+    return problems
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel knows IPv6."""
+    return Path("/proc/net/if_inet6").exists()
 
 
 # rsync.

@@ -112,4 +112,9 @@ GLOBAL_OPTIONS: tuple[Option, ...] = (
     Option("fail2ban", "flag"),
     Option("metrics_directory", "own_directory"),
     Option("extra", "extra_for_all"),
+    Option("public_scheme", "choice", choices=("rsync", "rsyncs")),
+    Option("tls", "flag"),
+    Option("tls_port", "count", least=1, most=65535),
+    Option("tls_certificate", "file"),
+    Option("tls_key", "file"),
 )
