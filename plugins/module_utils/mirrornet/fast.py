@@ -46,6 +46,9 @@ def ask(run: Run, origin: str, thorough: Container[bytes] | None = None) -> Plan
         run.recorder.log(f"{origin} publishes no head: comparing everything. It is asked again tomorrow.")
         note(run, headless={**remembered(run, "headless"), origin: report.utc(time.time())})
         return None
+    if job.trusted_keys and not remembered(run, "trusted"):
+        run.recorder.log("What is here came before the keys were trusted: all of it is read.")
+        thorough = _Everything()
     due = is_due(run)
     if data == held(run) and not due and thorough is None:
         run.record.way = "same"
@@ -53,6 +56,13 @@ def ask(run: Run, origin: str, thorough: Container[bytes] | None = None) -> Plan
     from . import follow  # Late, as most runs end before.
 
     return follow.plan(run, origin, data, due=due, thorough=thorough)
+
+
+class _Everything:
+    """All paths."""
+
+    def __contains__(self, path: object) -> bool:
+        return True
 
 
 def _head_of(run: Run, origin: str) -> bytes | None:
@@ -110,6 +120,8 @@ def doubt(run: Run) -> None:
 def forget(run: Run) -> None:
     """The tree is about to become one that perhaps no head stands for: whoever pulls from here isn't told one either. Raises OSError."""
     run.record.serial = None
+    if remembered(run, "trusted"):
+        note(run, trusted={})
     doubt(run)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         tree_head(run).unlink()

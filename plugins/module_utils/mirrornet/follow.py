@@ -64,6 +64,10 @@ class _Doubt(Exception):
         self.lasting = lasting
 
 
+class _Damaged(Exception):
+    """A list that the tree had already is of no use, and was removed."""
+
+
 # Planning
 
 
@@ -74,7 +78,11 @@ def plan(run: Run, origin: str, data: bytes, *, due: bool, thorough: Container[b
     the source can't be used.
     """
     try:
-        return _plan(run, origin, data, due, thorough)
+        while True:
+            try:
+                return _plan(run, origin, data, due, thorough)
+            except _Damaged as damaged:
+                run.recorder.log(f"{damaged} in {IN_TREE} is not the one that the head leads to: fetching it again.")
     except (_Doubt, Unexpected) as problem:
         doubt = problem if isinstance(problem, _Doubt) else _Doubt(f"{problem}")
         failure = Failure("bad_content", Exit.UNAVAILABLE, f"{origin} can't be followed: {doubt}.", "Tell the source's operator.")
@@ -141,7 +149,8 @@ def _plan(run: Run, origin: str, data: bytes, due: bool, thorough: Container[byt
 
 def _former(run: Run) -> Head | None:
     """The head that the tree held last, also if it may be between two trees now."""
-    for path in (run.places.head(run.job.name), run.places.former_head(run.job.name)):
+    # The tree's own stands for it at least as it was: perhaps the state was lost, or the tree came from another mirror as a whole.
+    for path in (run.places.head(run.job.name), run.places.former_head(run.job.name), fast.tree_head(run)):
         with contextlib.suppress(OSError, Failure):
             return head.parse(path.read_bytes())
     return None
@@ -341,7 +350,7 @@ class _Lists:
         try:
             return head.parse_index(path.read_bytes(), new)
         except Failure:
-            path.unlink()  # Perhaps it was damaged here; another one comes in its place.
+            self._remove(path)
             raise
 
     def entries(self, serial: int, size: int, sha256: str, *, delta: bool = False) -> Iterator[Entry]:
@@ -353,8 +362,14 @@ class _Lists:
         try:
             yield from entry.read(path, size, sha256, delta=delta)
         except Failure:
-            path.unlink(missing_ok=True)
+            self._remove(path)
             raise
+
+    def _remove(self, path: Path) -> None:
+        """Remove a list that isn't what it should be. Raises _Damaged if it was not fetched just now, so that the source's may be better."""
+        path.unlink(missing_ok=True)
+        if path.parent == self.own:
+            raise _Damaged(path.name) from None
 
 
 @contextlib.contextmanager
@@ -481,14 +496,14 @@ def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None) ->
     if index is not None:
         _pass_on(own, new, index)
     published = run.places.head(name).with_name("head.new").stat().st_mtime_ns
-    replace(run.places.head(name), data)
+    replace(run.places.head(name), data, durable=False)  # If it is lost, the next run looks at the whole list.
     replace(own / fast.HEAD, data)
     os.utime(own / fast.HEAD, ns=(published, published))
     run.record.serial = new.serial
     for path in (run.places.former_head(name), run.places.check_file(name)):
         path.unlink(missing_ok=True)
     void = {source: what for source, what in fast.remembered(run, "void").items() if source != origin}
-    fast.note(run, seen={}, void=void)
+    fast.note(run, seen={}, void=void, trusted={"head": _text(data)} if run.job.trusted_keys else {})
     shutil.rmtree(own / INCOMING, ignore_errors=True)
 
 

@@ -1,0 +1,387 @@
+# Copyright (c) 2026 The mirrornet.rsync authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad days of the fast path: heads that lie, trees that don't fit, runs that are killed. The tree is right in the end, and nothing else is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Master, Mirror, free_port, tree
+from heads import Publisher
+from mirrornet import follow, pull
+from mirrornet.entry import Entry
+from test_change import Killed, remove
+from test_fast import USUAL, is_same, log, own_head, settle
+from trees import Scramble, delta, describe
+
+
+@pytest.fixture
+def publisher(master: Master) -> Publisher:
+    master.fill()
+    return Publisher(master.tree)
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """What no head may make a run touch: beside the target, and where a symlink in the tree points to."""
+    top = tmp_path / "outside"
+    top.mkdir()
+    (top / "file-0.txt").write_text("precious")
+    return top
+
+
+def lying_file(path: bytes) -> Entry:
+    return Entry("f", path, 0o644, 0, 1, "A" * 43)
+
+
+def with_entry(*more: Entry) -> Callable[[Publisher], None]:
+    """A list that has something that no tree has, in the way of a delta and of a manifest."""
+
+    def lie(publisher: Publisher) -> None:
+        now = describe(publisher.tree)
+        publisher.publish(entries=[*now, *more], records=[*delta(publisher.entries, now), *more])
+
+    return lie
+
+
+def index_of_another(publisher: Publisher) -> None:
+    publisher.lie = lambda one: replace(one, index="0" * 64)
+    publisher.publish()
+
+
+def wrong_counts(publisher: Publisher) -> None:
+    publisher.lie = lambda one: replace(one, entries=one.entries + 1)
+    publisher.publish()
+
+
+def bomb(publisher: Publisher) -> None:
+    """Lists that unpack to far more than they should."""
+    publisher.publish()
+    for path in publisher.own.glob("*.gz"):
+        squeeze = zlib.compressobj(9, zlib.DEFLATED, 31)
+        path.write_bytes(b"".join(squeeze.compress(b"\0" * (1 << 20)) for dummy in range(50)) + squeeze.flush())
+
+
+def garbage(publisher: Publisher) -> None:
+    (publisher.own / "head").write_bytes(b"\0" * 100_000)
+
+
+def wrong_lists(publisher: Publisher) -> None:
+    publisher.publish()
+    for path in publisher.own.glob("*.gz"):
+        path.write_bytes(b"nothing of the kind")
+
+
+def no_lists(publisher: Publisher) -> None:
+    publisher.publish()
+    for path in publisher.own.glob("*-*"):
+        path.unlink()
+
+
+def changed_since(publisher: Publisher) -> None:
+    """The master has changed its tree and not published that yet."""
+    publisher.publish()
+    (publisher.tree / "new").write_text("newer")
+
+
+LIES = {
+    "upwards": with_entry(lying_file(b"../outside/evil")),
+    "absolute": with_entry(lying_file(b"/tmp/evil")),
+    "twice": with_entry(lying_file(b"z"), lying_file(b"z")),
+    "unsorted": with_entry(lying_file(b"z"), lying_file(b"y")),
+    "below a symlink": with_entry(lying_file(b"way/evil")),
+    "in our own directory": with_entry(lying_file(b".mirrornet/report.json")),
+    "without content": with_entry(lying_file(b"z")),
+    "index of another": index_of_another,
+    "wrong counts": wrong_counts,
+    "bomb": bomb,
+    "garbage": garbage,
+    "wrong lists": wrong_lists,
+    "no lists": no_lists,
+    "changed since": changed_since,
+}
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.replace(" ", "-"))
+def test_a_lie_ends_in_a_comparison_of_everything(master: Master, mirror: Mirror, publisher: Publisher, outside: Path, lie: str) -> None:
+    (master.tree / "way").symlink_to(outside)
+    settle(mirror, publisher)
+    (master.tree / "new").write_text("new")
+    (master.tree / "release-0" / "file-0.txt").unlink()
+    LIES[lie](publisher)
+    report = mirror.pull(**USUAL)
+    assert (report.outcome, report.way) == ("updated", "plain"), log(mirror)
+    assert tree(mirror.target) == tree(master.tree)
+    assert [path.name for path in outside.iterdir()] == ["file-0.txt"]
+    assert "isn't followed" in log(mirror)
+    assert not (mirror.target / ".mirrornet" / "head").exists(), "whoever pulls from here would take it for this tree's"
+    report = mirror.pull(**USUAL)
+    assert (report.outcome, report.way) == ("unchanged", "plain"), "the same head isn't tried again"
+    publisher.lie = lambda one: one
+    publisher.new_epoch("b")
+    publisher.publish()
+    assert mirror.pull(**USUAL).way == "manifest", log(mirror)
+    assert mirror.pull(**USUAL).way == "same"
+    assert is_same(mirror, master.tree)
+
+
+class TestWhatDoesNotFit:
+    def test_a_delta_for_another_tree(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        """Its list of everything is right, and taken instead."""
+        settle(mirror, publisher)
+        subprocess.run(["rm", "-r", master.tree / "release-0"], check=True)
+        (master.tree / "new").write_text("new")
+        publisher.publish(
+            records=[entry for entry in delta(publisher.entries, describe(master.tree)) if entry.path != b"release-0/file-0.txt"]
+        )
+        publisher.new_epoch(publisher.epoch[0])
+        publisher.index = None
+        now = describe(master.tree)
+        report = mirror.pull(**USUAL)
+        assert report.way in ("manifest", "plain")
+        assert describe(mirror.target)[1:] == now[1:] or tree(mirror.target) == tree(master.tree)
+
+    def test_touched_by_hand_and_met(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        """A file that should be there isn't: noticed as soon as the numbers don't add up, and the whole tree is looked at."""
+        settle(mirror, publisher)
+        (mirror.target / "release-0" / "file-0.txt").unlink()
+        (mirror.target / "release-1" / "foreign").write_text("mine")
+        assert mirror.pull(**USUAL).way == "same", "a quiet run looks at no tree"
+        (master.tree / "release-0" / "file-0.txt").write_text("other")
+        publisher.publish()
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.deletions) == ("updated", "manifest", 1)
+        assert is_same(mirror, master.tree)
+
+    def test_touched_by_hand_is_found_at_the_full_check(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        (mirror.target / "release-0" / "file-0.txt").unlink()
+        assert mirror.pull(**USUAL, full_check=0).way == "plain"
+        assert tree(mirror.target) == tree(master.tree)
+        assert mirror.pull(**USUAL).way == "manifest"
+        assert mirror.pull(**USUAL).way == "same"
+
+    def test_a_quiet_full_check_leaves_the_head(self, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        assert mirror.pull(**USUAL, full_check=0).way == "plain"
+        assert mirror.pull(**USUAL).way == "same"
+
+    def test_full_checks_are_spread(self, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Within a week there is one on each host, at another time on another host."""
+        settle(mirror, publisher)
+        job = mirror.define(**USUAL)
+        start = time.time()
+        due = {}
+        for host in ("one", "two", "three"):
+            for hour in range(7 * 24 + 1):
+                monkeypatch.setattr(time, "time", lambda hour=hour: start + hour * 3600)
+                if pull.pull(mirror.places, job, host).way == "plain":
+                    due[host] = hour
+                    break
+            monkeypatch.setattr(time, "time", lambda: start)
+            pull.pull(mirror.places, mirror.define(**USUAL, full_check=0), host)
+            assert pull.pull(mirror.places, job, host).way == "same"
+        assert len(set(due.values())) == 3
+
+    def test_another_file_system_in_the_tree(
+        self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing can be renamed across; rsync copies."""
+        settle(mirror, publisher)
+        (master.tree / "release-0" / "new").write_text("new")
+        publisher.publish()
+        rename = os.rename
+
+        def refuse(source: Any, target: Any, **options: Any) -> None:
+            if target == b"new":
+                raise OSError(18, "Invalid cross-device link")
+            rename(source, target, **options)
+
+        monkeypatch.setattr(os, "rename", refuse)
+        assert mirror.pull(**USUAL).way == "plain"
+        assert tree(mirror.target) == tree(master.tree)
+
+
+class TestGuards:
+    def test_exact_numbers_and_an_approval(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        for path in sorted((master.tree / "release-0").iterdir()):
+            path.unlink()
+        publisher.publish()
+        held = mirror.pull(max_delete=2)
+        assert (held.outcome, held.kind) == ("held", "too_many_deletions")
+        assert "lacks 3 of the 13 entries" in held.message
+        assert (mirror.target / "release-0" / "file-0.txt").exists()
+        assert own_head(mirror) != (publisher.own / "head").read_bytes()
+        assert mirror.run("approve", "tree").returncode == 0
+        report = mirror.pull(max_delete=2)
+        assert (report.outcome, report.way, report.deletions) == ("updated", "deltas", 3)
+        assert is_same(mirror, master.tree)
+
+    def test_an_approval_counts_whichever_way_a_run_takes(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        (master.tree / "release-0" / "odd\\#101\n\xff").write_text("x")
+        settle(mirror, publisher)
+        subprocess.run(["rm", "-r", master.tree / "release-0"], check=True)
+        publisher.publish()
+        assert mirror.pull().kind == "too_many_deletions"
+        assert mirror.run("approve", "tree").returncode == 0
+        report = mirror.pull(fast_path=False)
+        assert (report.outcome, report.deletions) == ("updated", 5), report.line()
+
+    def test_emptied(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        for path in master.tree.iterdir():
+            if path.name != ".mirrornet":
+                subprocess.run(["rm", "-r", path], check=True)
+        publisher.publish()
+        assert mirror.pull(**USUAL).kind == "source_empty"
+
+
+class TestEpochs:
+    def test_a_source_that_is_behind_is_passed_over(self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path) -> None:
+        settle(mirror, publisher)
+        subprocess.run(["cp", "-a", master.tree, tmp_path / "old"], check=True)
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+        assert mirror.pull(**USUAL).way == "deltas"
+        behind = Master(tmp_path / "behind", free_port())
+        behind.base.mkdir()
+        (tmp_path / "old").rename(behind.tree)
+        behind.start()
+        try:
+            report = mirror.pull(**USUAL, sources=[behind.url()])
+            assert (report.outcome, report.kind) == ("failed", "stale")
+            assert is_same(mirror, master.tree)
+            report = mirror.pull(**USUAL, sources=[behind.url(), master.url()])
+            assert (report.outcome, report.source, len(report.passed_over)) == ("unchanged", master.url(), 1)
+        finally:
+            behind.stop()
+
+    def test_a_master_that_was_set_back_begins_a_new_epoch(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        for name in ("one", "two"):
+            (master.tree / name).write_text(name)
+            publisher.publish()
+        assert mirror.pull(**USUAL).way == "deltas"
+        (master.tree / "two").unlink()
+        publisher.new_epoch("b")
+        publisher.publish()
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.deletions) == ("updated", "manifest", 1)
+        assert is_same(mirror, master.tree)
+
+    def test_a_master_that_came_back_from_a_snapshot(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        """It doesn't know what it had published, and gives the same serial to another tree."""
+        settle(mirror, publisher)
+        before = (publisher.serial, publisher.index, publisher.entries)
+        head = (publisher.own / "head").read_bytes()
+        (master.tree / "lost").write_text("lost")
+        publisher.publish()
+        assert mirror.pull(**USUAL).way == "deltas"
+        publisher.serial, publisher.index, publisher.entries = before
+        (publisher.own / "head").write_bytes(head)
+        (master.tree / "lost").unlink()
+        for name in ("one", "two"):
+            (master.tree / name).write_text(name)
+            publisher.publish()
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.deletions, report.files) == ("updated", "manifest", 1, 2), log(mirror)
+        assert is_same(mirror, master.tree)
+
+    def test_a_head_that_nobody_renews_does_not_take_a_tree_back(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        """Its operator has stopped publishing, and the tree moves on."""
+        settle(mirror, publisher)
+        (master.tree / "later").write_text("later")
+        assert mirror.pull(**USUAL, full_check=0).way == "plain"
+        assert tree(mirror.target) == tree(master.tree)
+        for dummy in range(3):
+            assert mirror.pull(**USUAL).way == "plain"
+            assert tree(mirror.target) == tree(master.tree)
+
+
+class TestTiers:
+    def test_a_mirror_of_a_mirror(self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path) -> None:
+        """The same ways, without a word from the master."""
+        settle(mirror, publisher)
+        second = Master(tmp_path / "second", free_port())
+        second.base.mkdir()
+        second.tree.symlink_to(mirror.target)
+        second.start()
+        third = Mirror(tmp_path / "third", second)
+        third.target.mkdir(parents=True)
+        try:
+            assert third.pull(**USUAL).way == "plain"
+            assert third.pull(**USUAL).way == "manifest"
+            assert own_head(third) == own_head(mirror)
+            for number in range(7):
+                (master.tree / f"new-{number}").write_text("new")
+                publisher.publish()
+                if number % 3 == 2:
+                    continue  # Two at once.
+                assert mirror.pull(**USUAL).way == "deltas"
+                assert third.pull(**USUAL).way == "deltas", log(third)
+                assert is_same(third, master.tree)
+                assert third.pull(**USUAL).way == "same"
+                assert own_head(third) == own_head(mirror) == (publisher.own / "head").read_bytes()
+        finally:
+            second.stop()
+
+    def test_what_nobody_needs_any_more_goes(
+        self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settle(mirror, publisher)
+        monkeypatch.setattr(follow, "_GRACE", -60)
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+        mirror.pull(**USUAL)
+        names = {path.name for path in (mirror.target / ".mirrornet").iterdir()}
+        assert names == {"head", "index-2", "manifest-1.gz", "delta-2.gz", "report.json", "log"}
+
+
+class TestKilled:
+    @pytest.mark.parametrize("seed", range(2))
+    def test_between_any_two_steps(self, master: Master, mirror: Mirror, tmp_path: Path, seed: int) -> None:
+        """Whenever a run is killed, the next one makes the tree the master's."""
+        publisher, scramble = Publisher(master.tree), Scramble(master.tree, 500 + seed)
+        options = {**USUAL, "sources": [master.url("own")]}
+        scramble.edit(30)
+        settle(mirror, publisher, **options)
+        scramble.edit(8)
+        publisher.publish()
+        saved = tmp_path / "saved"
+        subprocess.run(["cp", "-a", mirror.base, saved], check=True)
+        job, step = mirror.define(**options), 0
+        while _killed(step, mirror, job):
+            report = mirror.pull(**options)
+            assert report.outcome in ("updated", "unchanged"), f"killed before step {step}: {log(mirror)}"
+            assert is_same(mirror, master.tree), f"killed before step {step}: {log(mirror)}"
+            assert mirror.pull(**options).way == "same", f"killed before step {step}"
+            remove(mirror.base)
+            subprocess.run(["cp", "-a", saved, mirror.base], check=True)
+            step += 1 + step // 6
+        assert step > 20
+        assert is_same(mirror, master.tree)
+
+
+def _killed(step: int, mirror: Mirror, job: Any) -> bool:
+    """Run in a child that dies before its step; whether it did."""
+    child = os.fork()
+    if child == 0:
+        try:
+            Killed(step)
+            pull.pull(mirror.places, job, "mirror1")
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
