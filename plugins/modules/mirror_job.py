@@ -143,6 +143,12 @@ options:
     type: list
     elements: str
     default: []
+  file_list:
+    description:
+      - Name, at the top of the tree, of a list of files as Fedora, EPEL and Rocky publish it, for instance C(fullfiletimelist-fedora).
+      - As long as the source's list is the one that the tree was completed with, the run ends there. Else what differs between the two is asked for by name.
+      - Needs a whole tree, without O(exclude), O(filters), O(switch), and without options of rsync that change what comes.
+    type: str
   full_check:
     description:
       - Seconds after which a run compares everything although O(check_file) or what the source publishes is the same. When in that time differs from host
@@ -408,6 +414,7 @@ def main() -> None:
             "check_file": {"type": "str"},
             "fast_path": {"type": "bool", "default": True},
             "trusted_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "file_list": {"type": "str"},
             "full_check": {"type": "int", "default": 604800},
             "stale_after": {"type": "int", "default": 0},
             "password": {"type": "str", "no_log": True},

@@ -62,6 +62,8 @@ class Job:
     retry_pause: int = 30
     #: A small file in the tree that changes with every release: if the source's is the one that we hold, nothing is new.
     check_file: str | None = None
+    #: Fedora's list of files, by its name at the top of the tree: what has changed in it is all that a run asks for.
+    file_list: str | None = None
     #: Whether what a source publishes about its tree is followed, instead of comparing everything.
     fast_path: bool = True
     #: Public keys of SSH, of which one must have signed what the source publishes; then nothing else is ever taken.
@@ -135,8 +137,8 @@ class Job:
 
     @property
     def index_patterns(self) -> tuple[str, ...]:
-        """All patterns of what comes last, the check file among them: whoever pulls from here must not see it too early."""
-        check = (f"/{self.check_file}",) if self.check_file else ()
+        """All patterns of what comes last, the check file and the list of files among them: whoever pulls from here must not see it too early."""
+        check = tuple(f"/{name}" for name in (self.check_file, self.file_list) if name)
         return (*self.index, *INDEX_PRESETS[self.index_preset], *check)
 
     @property
@@ -319,6 +321,13 @@ def _check_file(value: Any) -> str | None:
     return None
 
 
+def _file_list(value: Any) -> str | None:
+    problem = _check_file(value)
+    if problem is None and value is not None and "/" in value:
+        return "must be a name at the top of the tree: what the list names is below the list's own directory"
+    return problem
+
+
 def _filter(value: Any) -> str | None:
     problem = _text(value)
     if problem:
@@ -374,6 +383,7 @@ _CHECKS: dict[str, Check] = {
     "retries": _number(0, 20, unit="times"),
     "retry_pause": _number(0, 3600, unit="seconds"),
     "check_file": _check_file,
+    "file_list": _file_list,
     "fast_path": _flag,
     "trusted_keys": _each(_trusted_key, least=0),
     "full_check": _number(0, unit="seconds"),
@@ -413,6 +423,11 @@ def _together(given: dict[str, Any]) -> list[str]:
     mount, target = given.get("mount"), given.get("target", "")
     if mount and not f"{target}/".startswith(mount.rstrip("/") + "/"):
         found.append(f"mount: {mount!r} doesn't hold the target {target!r}.")
+    if given.get("file_list"):
+        against = [key for key in ("exclude", "filters", "switch", "trusted_keys") if given.get(key)]
+        against += [option for option in given.get("rsync_options", ()) if option.partition("=")[0] not in WAYS_TO_TRAVEL]
+        if against:
+            found.append(f"file_list: can't be followed with {', '.join(against)}: it tells of a whole tree, as it is.")
     if given.get("trusted_keys"):
         against = [key for key in ("exclude", "filters", "switch", "seed_sources") if given.get(key)]
         against += [option for option in given.get("rsync_options", ()) if option.partition("=")[0] not in WAYS_TO_TRAVEL]

@@ -78,6 +78,10 @@ class Places:
         """What was found out about the heads of sources."""
         return self.state(job) / "heads.json"
 
+    def file_list(self, job: str) -> Path:
+        """The directory for the lists of files that sources have in a form of others."""
+        return self.state(job) / "file_list"
+
     def program(self, job: str) -> Path:
         """Which rsync has been asked for its version, and was good."""
         return self.state(job) / "rsync.json"

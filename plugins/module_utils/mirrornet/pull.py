@@ -101,7 +101,11 @@ def _ask(run: Run, origin: str) -> Plan | None:
     if _is_known(run, origin):
         run.record.way = "check_file"
         return None
-    return make_plan(run, origin, Mode(delete=True))
+    if run.job.file_list is not None:
+        from . import foreign  # Late, as most jobs have no use for it.
+
+        plan = foreign.ask(run, origin)
+    return make_plan(run, origin, Mode(delete=True)) if plan is None else plan
 
 
 def choose_by(run: Run, mode: Mode) -> Plan:
@@ -319,6 +323,10 @@ def complete(run: Run) -> None:
     fresh = _fresh_check_file(run)
     if run.job.check_file is not None and fresh.is_file():
         fresh.replace(run.places.check_file(run.job.name))
+    if run.job.file_list is not None:
+        from . import foreign
+
+        foreign.adopt(run)
 
 
 def _clear_leftovers(job: Job) -> bool:

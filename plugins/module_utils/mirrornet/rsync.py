@@ -25,6 +25,9 @@ OLDEST = (3, 1, 0)
 #: Where --delay-updates keeps what has arrived until all of it has; a name that mirror operators know.
 PARTIAL_DIR = ".~tmp~"
 
+#: Bytes of a foreign list of files; Fedora's largest has one and a half thousand million.
+LARGEST_LIST = 4 << 30
+
 #: Options for what Tally reads.
 _STATED = ("--stats", "--no-human-readable", "--out-format=%i|%l|%n%L")
 
@@ -97,6 +100,8 @@ class Mode:
     checksum: bool = False
     #: A file of names, each ended by NUL, to which the call is limited.
     files_from: Path | None = None
+    #: Whether a directory among them comes without what it holds.
+    flat: bool = False
     #: A tree whose equal files are linked instead of copied.
     link_dest: str | None = None
 
@@ -107,7 +112,7 @@ def argv(program: str, job: Job, source: str, target: str, mode: Mode, *, dry_ru
     ``-aH`` without owner, group, devices and special files: those need root and have no place in a tree from the network. Updates become
     visible together at the end and deletions come after them, so that an index never names a file that isn't there yet.
     """
-    command = [*_prefix(job), *_program(program, source), "--recursive", "--links", "--perms", "--times", "--hard-links"]
+    command = [*_prefix(job), *_program(program, source), "--dirs" if mode.flat else "--recursive", "--links", "--perms", "--times", "--hard-links"]
     command += ["--delay-updates", f"--partial-dir={PARTIAL_DIR}"]
     # The first filter rule that matches wins: our own directory comes before the job's patterns. Without a slash at its end the rule also
     # keeps out a file or symlink of that name, which would take the directory's place.
@@ -163,6 +168,17 @@ def bring(program: str, job: Job, source: str, names: Path, into: Path, most: in
     command += ["--ignore-times", f"--copy-dest={job.tree}", f"--max-size={most}", f"--files-from={names}", "--from0", *_STATED]
     command += [f"--bwlimit={bandwidth}"] if bandwidth else []
     return [*command, *job.rsync_options, *_connection(job, source), "--", location.parse(source).listed()[0], f"{into}/"]
+
+
+def fetch_list(program: str, job: Job, source: str, file: str, into: Path, known: Path | None) -> list[str]:
+    """The command that brings a list of files into the directory ``into``, unless it is the one in the directory ``known``.
+
+    If it is another one, what both have in common isn't sent.
+    """
+    where = location.parse(source).argument + file
+    command = [*_prefix(job), *_program(program, source), "--times", f"--max-size={LARGEST_LIST}", *_STATED]
+    command += [f"--compare-dest={known}"] if known else []
+    return [*command, *_connection(job, source), "--", where, f"{into}/"]
 
 
 def _prefix(job: Job) -> list[str]:
