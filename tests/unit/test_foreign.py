@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -135,6 +136,20 @@ def test_lists_that_have_little_in_common_are_too_much(tmp_path: Path) -> None:
 # A master with such a list
 
 
+def seen(top: Path) -> list[filelist.Seen]:
+    """What a tree has, but for lists at its top."""
+    found = []
+    for path in sorted(top.rglob("*")):
+        if path.relative_to(top).parts[0].startswith((LIST, "imagelist", ".mirrornet")):
+            continue
+        one = path.lstat()
+        kind = "l" if path.is_symlink() else "d" if path.is_dir() else "f"
+        found.append(
+            filelist.Seen(kind, one.st_mode & 0o7777, one.st_mtime_ns, one.st_ctime_ns, one.st_size, os.fsencode(path.relative_to(top)))
+        )
+    return found
+
+
 class Fedora:
     """A tree that changes as a project's does, and its list."""
 
@@ -145,7 +160,7 @@ class Fedora:
         """Write the list; waits until the clock, of which it has whole seconds, has gone on."""
         time.sleep(1.05)
         with (self.tree / f"{LIST}.new").open("wb") as file:
-            filelist.write(self.tree, file, frozenset((LIST.encode(), f"{LIST}.new".encode(), b"imagelist")))
+            filelist.write(seen(self.tree), file)
         (self.tree / f"{LIST}.new").replace(self.tree / LIST)
 
     def text(self, *, replace: tuple[bytes, bytes]) -> None:
@@ -349,3 +364,53 @@ def test_a_list_goes_with_whole_trees_only() -> None:
     assert any("file_list: can't be followed with exclude" in problem for problem in checked.problems)
     for wrong in ("/x", "a/b", "..", "*"):
         assert jobs.check({"name": "x", "sources": ["rsync://h/m/"], "target": "/srv/x", "file_list": wrong}).job is None
+
+
+# A master of ours that publishes such a list as well
+
+
+def published(master: Master, mirror: Mirror, *words: str) -> dict[str, Any]:
+    done = mirror.run("publish", "--json", "--name", "demo", "--file-list", LIST, *words, str(master.tree))
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_master_publishes_the_list_as_well(master: Master, mirror: Mirror) -> None:
+    master.fill()
+    (master.tree / "closed").mkdir()
+    (master.tree / "closed" / "inside").write_text("x")
+    (master.tree / "secret.key").write_text("x")
+    first = published(master, mirror, "--exclude", "*.key")
+    assert first["outcome"] == "published"
+    (master.tree / "closed").chmod(0o700)
+    found = published(master, mirror, "--exclude", "*.key")
+    lines = {line.path: line for line in map(filelist.parse, filelist.lines(master.tree / LIST))}
+    assert sorted(lines) == sorted(one.path for one in seen(master.tree) if one.path != b"secret.key")
+    assert [lines[path].is_open for path in (b"empty", b"closed", b"closed/inside")] == [True, False, False]
+    again = published(master, mirror, "--exclude", "*.key")
+    assert (again["outcome"], again["serial"]) == ("unchanged", found["serial"])
+    (master.tree / LIST).unlink()
+    assert published(master, mirror, "--exclude", "*.key")["outcome"] == "published"
+    assert (master.tree / LIST).is_file()
+
+
+def test_a_mirror_follows_the_list_that_a_master_of_ours_publishes(master: Master, mirror: Mirror) -> None:
+    master.fill()
+    published(master, mirror)
+    assert mirror.pull(file_list=LIST, fast_path=False).way == "plain"
+    (master.tree / "release-0" / "file-0.txt").write_text("new content, and longer\n")
+    published(master, mirror)
+    assert mirror.pull(file_list=LIST, fast_path=False).way == "list"
+    assert (mirror.target / "release-0" / "file-0.txt").read_text() == "new content, and longer\n"
+    assert mirror.pull(file_list=LIST, fast_path=False).way == "same"
+    assert mirror.pull(file_list=LIST).outcome == "unchanged"  # By the head, which it has as well.
+
+
+def test_a_file_that_is_no_list_is_not_replaced_by_one(master: Master, mirror: Mirror) -> None:
+    master.fill()
+    (master.tree / LIST).write_text("somebody's own\n")
+    assert published(master, mirror)["kind"] == "no_list"
+    assert (master.tree / LIST).read_text() == "somebody's own\n"
+    for wrong in ("a/b", "..", ".mirrornet"):
+        done = mirror.run("publish", "--json", "--file-list", wrong, str(master.tree))
+        assert json.loads(done.stdout)["kind"] == "definition"

@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out what mirrors don't get; an rsync pattern of the simple kind",
     )
     publishing.add_argument("--sign-key", metavar="FILE", help="sign the head with this private key of SSH")
+    publishing.add_argument("--file-list", metavar="NAME", help="also write Fedora's list of files, under this name at the top of the tree")
     publishing.add_argument("--keep", metavar="N", type=int, default=64, help="for how many serials mirrors find deltas (default: 64)")
     publishing.add_argument("--anew", action="store_true", help="read every file again, and begin a new epoch")
     telling = publishing.add_mutually_exclusive_group()
@@ -310,7 +311,12 @@ def _publish(places: Places, arguments: argparse.Namespace) -> int:
         anew=arguments.anew,
     )
     progress = publish.Terminal(sys.stderr) if sys.stderr.isatty() and not arguments.quiet else None
-    done = publish.publish(places, wish, progress or (lambda digested: None))
+    if arguments.file_list is None:
+        done = publish.publish(places, wish, progress or (lambda digested: None))
+    else:
+        from . import publish_list
+
+        done = publish_list.publish_with_list(places, wish, arguments.file_list, progress or (lambda digested: None))
     if progress is not None:
         progress.clear()
     if arguments.json:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -170,34 +169,31 @@ def _spread(every: Iterable[bytes], scratch: Path, name: str, number: int) -> No
             files[zlib.crc32(line) % number].write(line + b"\n")
 
 
-def write(top: Path, into: IO[bytes], skip: frozenset[bytes] = frozenset()) -> int:
-    """Write the list of the tree ``top``; how many entries it has. Raises OSError, and BadList for a name that such a list can't hold.
+class Seen(NamedTuple):
+    """An entry that goes into a list."""
 
-    Left out are what mirrors never get, the paths in ``skip``, and all that is below an entry that is left out.
-    """
+    #: ``d``, ``f`` or ``l``.
+    kind: str
+    #: Permission bits.
+    mode: int
+    #: Nanoseconds since 1970.
+    mtime: int
+    ctime: int
+    size: int
+    path: bytes
+
+
+def write(entries: Iterable[Seen], into: IO[bytes]) -> None:
+    """Write a list of these entries, of which each directory comes before what it holds. Raises OSError, and BadList for a name that no list can hold."""
+    closed: set[bytes] = set()
     into.write(b"[Version]\n%d\n\n[Files]\n" % VERSION)
-    count = 0
-    for path, found in _walk(os.fsencode(top), b"", skip):
-        if b"\n" in path:
-            raise BadList(f"the name {path!r} has a line end, which no such list can hold")
-        count += 1
-        into.write(b"%d\t%s\t%d\t%s\n" % (max(found[0], 0), found[1], found[2], path))
-    into.write(b"\n[Checksums SHA1]\n\n[End]\n")
-    return count
-
-
-def _walk(top: bytes, below: bytes, skip: frozenset[bytes]) -> Iterator[tuple[bytes, tuple[int, bytes, int]]]:
-    with os.scandir(top + b"/" + below) as here:
-        entries = sorted(here, key=lambda entry: entry.name)
     for entry in entries:
-        path = below + b"/" + entry.name if below else entry.name
-        if path in skip or entry.name == b".~tmp~":
-            continue
-        kind = b"l" if entry.is_symlink() else b"d" if entry.is_dir() else b"f" if entry.is_file() else b""
-        if not kind:
-            continue
-        found = entry.stat(follow_symlinks=False)
-        is_open = kind == b"l" or found.st_mode & (0o5 if kind == b"d" else 0o4) == (0o5 if kind == b"d" else 0o4)
-        yield path, (int(max(found.st_mtime, found.st_ctime)), kind if is_open else kind + b"-", found.st_size)
-        if kind == b"d":
-            yield from _walk(top, path, skip)
+        if b"\n" in entry.path:
+            raise BadList(f"the name {entry.path!r} has a line end, which no such list can hold")
+        needed = {"d": 0o5, "f": 0o4}.get(entry.kind, 0)
+        is_open = entry.mode & needed == needed and entry.path.rpartition(b"/")[0] not in closed
+        if not is_open and entry.kind == "d":
+            closed.add(entry.path)
+        seconds = max(entry.mtime, entry.ctime) // 10**9
+        into.write(b"%d\t%s%s\t%d\t%s\n" % (seconds, entry.kind.encode(), b"" if is_open else b"-", entry.size, entry.path))
+    into.write(b"\n[Checksums SHA1]\n\n[End]\n")
