@@ -15,7 +15,7 @@ description:
     Fills in the defaults and the sources that entries leave out, and names everything that is wrong,
     in single jobs and between them.
   - M(mirrornet.rsync.mirror_job) looks at each job as well, but one after the other. This filter lets a play stop before the first change.
-positional: _input, defaults, hostvars, masters, host
+positional: _input, defaults, hostvars, masters, host, known_hosts
 options:
   _input:
     description: The jobs.
@@ -37,6 +37,12 @@ options:
     default: []
   host:
     description: The mirror whose jobs these are. It is never a source of its own.
+    type: str
+    default: ""
+  known_hosts:
+    description:
+      - The file of host keys for jobs with C(ssh://) sources that name none, where all these sources are masters of the inventory.
+        RV(_value.host_keys) says what has to be in it. Without a path such jobs are a problem.
     type: str
     default: ""
 seealso:
@@ -62,6 +68,11 @@ _value:
       description: The entries in their order, with C(state), defaults and sources filled in.
       type: list
       elements: dict
+    host_keys:
+      description: The masters whose host keys have to be in O(known_hosts), each with the C(name) under which SSH looks for them.
+      type: list
+      elements: dict
+      sample: [{master: master1, name: "[master1.example.org]:2222"}]
     passwords:
       description: The C(password) of each job that has one, by its name. Taken out of RV(_value.jobs), so that loops don't show it.
       type: dict
@@ -80,7 +91,7 @@ from typing import Any
 from ansible_collections.mirrornet.rsync.plugins.filter.master_sources import master_sources, modules_of
 from ansible_collections.mirrornet.rsync.plugins.filter.unknown_names import hint
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import job as engine
-from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import schedule
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import location, schedule
 
 CHOICES = {"state": ("present", "absent"), "run": ("never", "wait"), "remove_tree": (True, False)}
 #: What the engine keeps in a definition.
@@ -95,10 +106,12 @@ def mirror_jobs(
     hostvars: Mapping[str, Any] | None = None,
     masters: Iterable[str] = (),
     host: str = "",
+    known_hosts: str = "",
 ) -> dict[str, Any]:
     """The completed ``jobs``, and everything that is wrong with them."""
     upstream = {master: (hostvars or {})[master] for master in masters if master != host}
     completed, problems = [], []
+    host_keys: dict[str, str] = {}
     for number, given in enumerate(jobs, 1):
         if not isinstance(given, Mapping):
             problems.append(
@@ -106,12 +119,42 @@ def mirror_jobs(
             )
             continue
         entry = complete(given, defaults or {}, upstream)
+        found = masters_by_ssh(entry, upstream) if known_hosts else {}
+        if found:
+            entry["ssh_known_hosts"] = known_hosts
+            host_keys.update(found)
         called = f"job {str(entry['name'])!r}" if entry.get("name") else f"entry {number} of the jobs"
         problems += [f"{called}: {problem}" for problem in own_problems(entry, upstream)]
         completed.append(entry)
     problems += common_problems(completed)
     passwords = {entry["name"]: entry.pop("password") for entry in completed if "name" in entry and "password" in entry}
-    return {"jobs": completed, "problems": problems, "passwords": passwords}
+    asked = [{"master": master, "name": name} for name, master in sorted(host_keys.items())]
+    return {"jobs": completed, "problems": problems, "passwords": passwords, "host_keys": asked}
+
+
+def masters_by_ssh(entry: Mapping[str, Any], upstream: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The masters that a job which names no file of host keys reaches by SSH, by the names under which SSH looks for their keys.
+
+    Nothing if one of its sources is somebody else's: then its operator has to get that key, and compare it.
+    """
+    if entry["state"] == "absent" or entry.get("ssh_known_hosts") is not None:
+        return {}
+    names = {
+        str(name).strip("[]").lower(): master
+        for master, said in upstream.items()
+        for name in (said.get("rsync_master_public_name"), master)
+        if name
+    }
+    found = {}
+    for source in [*(entry.get("sources") or []), *(entry.get("seed_sources") or [])]:
+        if location.problem(source) is not None or not str(source).startswith("ssh://"):
+            continue
+        where = location.parse(source)
+        host = where.host.strip("[]").lower()
+        if host not in names:
+            return {}
+        found[host if where.port == 22 else f"[{host}]:{where.port}"] = names[host]
+    return found
 
 
 def complete(entry: Mapping[str, Any], defaults: Mapping[str, Any], upstream: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

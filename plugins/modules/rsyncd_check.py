@@ -62,6 +62,11 @@ options:
     description:
       - The directory of the files of passwords that M(mirrornet.rsync.rsyncd_secrets) keeps. Passwords themselves don't belong here.
     type: path
+  ssh:
+    description:
+      - The clients over SSH, as C(clients) the list that the filter P(mirrornet.rsync.ssh_clients#filter) returns, as C(user) their account.
+    type: dict
+    default: {}
   prefix:
     description:
       - What stands before the name of an option in O(options) to make the name of the variable that messages speak of.
@@ -144,6 +149,17 @@ secrets:
   type: list
   elements: str
   sample: [archive]
+ssh:
+  description: What there is for clients over SSH.
+  returned: always
+  type: dict
+  contains:
+    configured:
+      description: Whether an earlier play let clients in.
+      type: bool
+    sshd:
+      description: The path of the host's sshd, empty when there is none.
+      type: str
 systemd:
   description: Whether systemd runs as process 1.
   returned: always
@@ -161,7 +177,7 @@ units:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import cves, rsyncd, rsyncd_host, rsyncd_secrets
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import cves, rsyncd, rsyncd_host, rsyncd_secrets, ssh_clients, ssh_host
 
 
 def check_host(params, problems):
@@ -186,6 +202,17 @@ def check_host(params, problems):
         problems += rsyncd_host.check_certificate(options["tls_certificate"], options["tls_key"], options["public_name"], prefix)
 
 
+def check_ssh(given, prefix):
+    """What is wrong on this host with letting clients in over SSH."""
+    clients = [ssh_clients.from_data(data) for data in given.get("clients", [])]
+    if not clients:
+        return []
+    where = prefix + "ssh_user"
+    problems = ssh_host.check_account(given["user"], where)
+    problems += ssh_host.check_trees(clients) + ssh_host.check_keys(clients) + ssh_host.check_sshd(given["user"])
+    return problems
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -198,6 +225,7 @@ def main():
             "problems": {"type": "list", "elements": "dict", "default": []},
             # Where they are is no secret.
             "secrets_directory": {"type": "path", "no_log": False},
+            "ssh": {"type": "dict", "default": {}},
             "prefix": {"type": "str", "default": "rsync_master_"},
         },
         supports_check_mode=True,
@@ -212,6 +240,7 @@ def main():
     version = rsyncd_host.rsync_version(rsync) if rsync else ""
     problems += rsyncd.check_versions(params["modules"], params["options"], version, params["prefix"])
     check_host(params, problems)
+    problems += check_ssh(params["ssh"], params["prefix"])
 
     # What rsync says to a configuration with known faults would only repeat them in other words.
     asked = bool(rsync and params["candidate"] is not None and not problems)
@@ -235,6 +264,7 @@ def main():
         "unfixed": [cve.name for cve in unfixed],
         "asked_rsync": asked,
         "secrets": rsyncd_secrets.present(secrets) if secrets else [],
+        "ssh": {"configured": ssh_host.is_configured(ssh_host.Places()), "sshd": ssh_host.find("sshd") or ""},
         "systemd": rsyncd_host.has_systemd(),
         "ipv6": rsyncd_host.has_ipv6(),
         "units": rsyncd_host.unit_states(params["units"]),

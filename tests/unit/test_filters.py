@@ -82,7 +82,28 @@ def test_jobs_get_state_defaults_and_sources() -> None:
         ],
         "passwords": {},
         "problems": [],
+        "host_keys": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"sources": ["ssh://mirrornet-ssh@one/./"]}, {"one": "one"}),
+        ({"sources": ["ssh://u@one:2222/./", "ssh://u@[2001:db8::2]/docs/"]}, {"[one]:2222": "one", "2001:db8::2": "two"}),
+        ({"sources": ["rsync://one/docs/"], "seed_sources": ["ssh://u@TWO/./"]}, {"two": "two"}),
+        # Somebody else's key, or a file that the operator keeps.
+        ({"sources": ["ssh://u@one/./", "ssh://u@elsewhere/./"]}, {}),
+        ({"sources": ["ssh://u@one/./"], "ssh_known_hosts": "/k"}, {}),
+        ({"sources": ["ssh://u@one/./"], "state": "absent"}, {}),
+        ({"sources": ["ssh://u@one/$(id)/"]}, {}),
+    ],
+)
+def test_masters_by_ssh_are_known_by_their_own_keys(options: dict[str, Any], names: dict[str, str]) -> None:
+    checked = mirror_jobs([{"name": "docs", "target": "/srv/docs", **options}], {}, HOSTVARS, MASTERS, "mirror", "/known")
+    assert {entry["name"]: entry["master"] for entry in checked["host_keys"]} == names
+    assert (checked["jobs"][0].get("ssh_known_hosts") == "/known") == bool(names)
+    assert bool(names) <= (checked["problems"] == [])
 
 
 GOOD = {"name": "docs", "target": "/srv/docs", "sources": ["rsync://one/docs/"]}

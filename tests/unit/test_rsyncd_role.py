@@ -75,9 +75,13 @@ def test_modules_have_the_options_that_are_documented() -> None:
     assert set(INTERNAL["__rsync_master_module_options"]) == set(documented) - {"name"} - COMPOSED | {"pre_xfer_exec"}
 
 
+#: What is checked elsewhere.
+OTHERS = ("modules", "frontend", "secrets", "ssh_clients", "ssh_user")
+
+
 def test_all_other_variables_are_checked_too() -> None:
     checked = {PREFIX + option.name for option in rsyncd_options.GLOBAL_OPTIONS}
-    assert checked == set(SPECIFICATION) - {"rsync_master_modules", "rsync_master_frontend", "rsync_master_secrets"}
+    assert checked == set(SPECIFICATION) - {PREFIX + name for name in OTHERS}
     assert {PREFIX + name for name in INTERNAL["__rsync_master_options"]} == checked
 
 
@@ -123,7 +127,7 @@ def test_defaults_are_those_that_are_documented() -> None:
 
 def test_defaults_pass_the_check() -> None:
     given = {name[len(PREFIX) :]: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
-    for other in ("modules", "secrets", "frontend"):
+    for other in OTHERS:
         del given[other]
     assert rsyncd.check_globals(given) == []
 

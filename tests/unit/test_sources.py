@@ -312,6 +312,8 @@ def test_ssh_asks_nobody_and_trusts_only_known_hosts() -> None:
         ("rsyncs://h/m/", "rsync://h:874/m/", 874),
         ("rsync://[2001:db8::1]:8873/m//", "rsync://[2001:db8::1]:8873/m/", 8873),
         ("ssh://joe@h/srv/x", "joe@h:/srv/x/", 22),
+        ("ssh://joe@h/./", "joe@h:./", 22),
+        ("ssh://joe@h/./pool", "joe@h:./pool/", 22),
     ],
 )
 def test_locations(text: str, argument: str, port: int) -> None:

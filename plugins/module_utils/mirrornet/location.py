@@ -28,7 +28,8 @@ class Location:
     user: str | None
     host: str
     port: int
-    #: MODULE[/PATH] for daemons, the absolute path for SSH; ends with exactly one slash, which rsync reads as "the content of".
+    #: MODULE[/PATH] for daemons; for SSH the absolute path, or one that begins with "./": from where the login leads, which is all of the tree that
+    #: a key is locked to. Ends with exactly one slash, which rsync reads as "the content of".
     path: str
 
     @property
@@ -79,7 +80,7 @@ def _path_problem(scheme: str, path: str) -> str | None:
         return "must not hold '..'"
     if scheme == "ssh":
         if not path.strip("/"):
-            return "names no directory: write ssh://USER@HOST/PATH/"
+            return "names no directory: write ssh://USER@HOST/PATH/, or ssh://USER@HOST/./ for the tree that the key is locked to"
         if not _PLAIN_PATH.fullmatch(path):
             return "has a path that a shell would not take literally: use letters, digits and . _ , + @ : = - /"
         return None
@@ -96,4 +97,6 @@ def parse(value: str) -> Location:
     parts = match.groupdict()
     scheme = parts.get("scheme") or "rsync"
     path = match["path"].rstrip("/") + "/"
-    return Location(scheme, match["user"], match["host"], int(parts.get("port") or _PORTS[scheme]), "/" + path if scheme == "ssh" else path)
+    if scheme == "ssh" and not path.startswith("./"):
+        path = "/" + path
+    return Location(scheme, match["user"], match["host"], int(parts.get("port") or _PORTS[scheme]), path)

@@ -369,6 +369,12 @@ _CODES: dict[int, tuple[_Kind, str]] = {
 
 #: How rsyncd says that a check of its operator's ended the connection; the check's own words are on the next line.
 _CLOSED = "pre-xfer exec returned failure"
+_CLOSED_FOR_NOW = _Kind(
+    "source_closed",
+    Exit.UNAVAILABLE,
+    "{source} is closed for now",
+    "Its operator keeps everybody out until the tree is whole again; the next run tries again.",
+)
 
 #: Words on standard error that say more than the exit code does.
 _WORDS: tuple[tuple[str, _Kind], ...] = (
@@ -388,13 +394,14 @@ _WORDS: tuple[tuple[str, _Kind], ...] = (
         _Kind("login_refused", Exit.REFUSED, "{source} refuses the SSH key", "Ask its operator to accept the key."),
     ),
     # A check that runs before each transfer: of ours the sentinel, of others anything that closes a tree for a time. rsync then just hangs up.
+    (_CLOSED, _CLOSED_FOR_NOW),
+    # The same check, where the tree is served over SSH.
+    (" is closed for now: its tree ", _CLOSED_FOR_NOW),
+    # What locks an SSH key to a tree.
     (
-        _CLOSED,
+        "/rrsync",
         _Kind(
-            "source_closed",
-            Exit.UNAVAILABLE,
-            "{source} is closed for now",
-            "Its operator keeps everybody out until the tree is whole again; the next run tries again.",
+            "refused", Exit.REFUSED, "{source} refuses this", "The key is locked to another tree: write ssh://USER@HOST/./ for all of it."
         ),
     ),
     (
