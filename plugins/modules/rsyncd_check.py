@@ -177,7 +177,14 @@ units:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import cves, rsyncd, rsyncd_host, rsyncd_secrets, ssh_clients, ssh_host
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import (
+    cves,
+    rsyncd,
+    rsyncd_host,
+    rsyncd_secrets,
+    ssh_clients,
+    ssh_host,
+)
 
 
 def check_host(params, problems):

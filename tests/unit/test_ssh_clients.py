@@ -11,13 +11,15 @@ import os
 import shutil
 import struct
 import subprocess
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SENTINEL, free_port, wait_until
-from mirrornet import ssh_clients, ssh_host
+from conftest import SENTINEL, Mirror, free_port, wait_until
+from mirrornet import rsync, ssh_clients, ssh_host
+from mirrornet.child import Ended
 from mirrornet.ssh_clients import Client, Gate
 
 MODULES = [
@@ -384,3 +386,38 @@ def test_a_tree_that_is_not_whole_is_not_shown(door: list[str], tmp_path: Path) 
     said = run("rsync", "-a", "--delete", rsh, "127.0.0.1:./", f"{copy}/")
     assert said.returncode != 0
     assert (copy / "sub/file").exists()
+
+
+def test_a_job_pulls_what_its_key_is_locked_to(door: list[str], mirror: Mirror, tmp_path: Path) -> None:
+    port, me, key = door[door.index("-p") + 1], door[door.index("-l") + 1], door[door.index("-i") + 1]
+
+    def pull(path: str) -> Any:
+        return mirror.pull(sources=[f"ssh://{me}@127.0.0.1:{port}{path}"], ssh_key=key, ssh_known_hosts=str(tmp_path / "known"), retries=0)
+
+    assert pull("/./").outcome == "updated"
+    assert (mirror.target / "sub/file").read_text() == "content"
+    assert pull("/./").outcome == "unchanged"
+    (tmp_path / "flag").touch()
+    assert pull("/./").kind == "source_closed"
+    (tmp_path / "flag").unlink()
+    # rrsync says it in its own way, and so does not end the run, that a file that may be missing is.
+    assert pull("/./").outcome == "unchanged"
+    assert mirror.pull(
+        sources=[f"ssh://{me}@127.0.0.1:{port}/./"], ssh_key=key, ssh_known_hosts=str(tmp_path / "known"), check_file="missing", retries=0
+    ).outcome in ("unchanged", "updated")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("/usr/bin/rrsync error: unsafe arg: /etc/ ['/etc', '/etc']", "refused"),
+        ("/usr/bin/rrsync: option --log-file has been disabled on this server.", "refused"),
+        ("/usr/bin/rrsync error: post-realpath open failed (race detected): ./x No such file or directory", "incomplete"),
+        ("archive is closed for now: its tree is being rebuilt. Keep your copy, and try again later.", "source_closed"),
+    ],
+)
+def test_what_a_locked_login_says_is_understood(said: str, kind: str) -> None:
+    failure = rsync.failure(Ended(12, deque([said, "rsync error: error in rsync protocol data stream (code 12)"])), "ssh://u@h/./", "/t")
+    assert failure is not None
+    assert failure.kind == kind
+    assert said in failure.message

@@ -397,7 +397,8 @@ _WORDS: tuple[tuple[str, _Kind], ...] = (
     (_CLOSED, _CLOSED_FOR_NOW),
     # The same check, where the tree is served over SSH.
     (" is closed for now: its tree ", _CLOSED_FOR_NOW),
-    # What locks an SSH key to a tree.
+    # What locks an SSH key to a tree. It says this, where rsync would end with code 23, of a file that isn't there.
+    ("post-realpath open failed", _PARTIAL),
     (
         "/rrsync",
         _Kind(
