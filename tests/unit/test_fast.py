@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import Master, Mirror
 from heads import Publisher
+from publishing import Desk
 from trees import Scramble, describe
 
 ROUNDS = int(os.environ.get("FAST_ROUNDS", "8"))
@@ -188,3 +189,19 @@ class TestEdits:
         assert mirror.run("verify", "--repair", "tree").returncode == 0
         mirror.pull(**options)
         assert is_same(mirror, master.tree)
+
+
+def test_what_mirrornet_publishes(master: Master, mirror: Mirror, tmp_path: Path) -> None:
+    """Both halves of the product, through edits."""
+    desk, scramble = Desk(master.base), Scramble(master.tree, 7)
+    options = {**USUAL, "sources": [master.url("own")]}
+    scramble.edit(40)
+    assert desk.publish().outcome == "published"
+    ways = [mirror.pull(**options).way for dummy in range(3)]
+    assert ways == ["plain", "manifest", "same"], log(mirror)
+    for number in range(ROUNDS):
+        for dummy in range(1 + number % 2):
+            scramble.edit(5)
+            assert desk.publish().outcome in ("published", "unchanged")
+        assert mirror.pull(**options).way in ("deltas", "same"), log(mirror)
+        assert is_same(mirror, master.tree), f"round {number}"
