@@ -131,6 +131,17 @@ class TestWays:
         assert (report.way, is_same(mirror, master.tree)) == ("deltas", True)
         assert report.received < 1 << 20
 
+    def test_a_directory_below_a_module(self, master: Master, mirror: Mirror, tmp_path: Path) -> None:
+        top = master.tree / "pub" / "deep er"
+        (top / "a").mkdir(parents=True)
+        (top / "a" / "one").write_text("one")
+        publisher, options = Publisher(top), {"sources": [f"{master.url()}pub/deep er/"]}
+        settle(mirror, publisher, **options)
+        (top / "a" / "two").write_text("two")
+        publisher.publish()
+        assert mirror.pull(**USUAL, **options).way == "deltas", log(mirror)
+        assert is_same(mirror, top)
+
     def test_a_check_file_does_not_hide_a_head(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
         """Published after the check file was changed: the check file is old news, the head isn't."""
         (master.tree / "lastupdate").write_text("1")

@@ -108,3 +108,16 @@ def test_before_the_first_pull(mirror: Mirror) -> None:
     mirror.target.rmdir()
     mirror.define()
     assert mirror.run("verify", "tree").returncode == Exit.TARGET
+
+
+def test_sample_of_a_directory_below_a_module(master: Master, mirror: Mirror) -> None:
+    """A daemon of rsync 3.5.0 takes the listed files for vanished, unless the source is the module itself."""
+    master.fill()
+    mirror.pull(sources=[f"{master.url()}release-0/"])
+    damaged = mirror.target / "file-0.txt"
+    found = damaged.stat()
+    damaged.write_bytes(b"x" * found.st_size)
+    os.utime(damaged, ns=(found.st_mtime_ns, found.st_mtime_ns))
+    assert mirror.run("verify", "--sample", "99.999", "tree").returncode == Exit.DIFFERENT
+    assert mirror.run("verify", "--sample", "99.999", "--repair", "tree").returncode == 0
+    assert damaged.read_bytes() == (master.tree / "release-0" / "file-0.txt").read_bytes()

@@ -348,12 +348,9 @@ def _option(value: Any) -> str | None:
     return "is not among the options that a job may add" + (f"; did you mean {near}?" if near else f": {' '.join(sorted(RSYNC_OPTIONS))}")
 
 
-_KEY = re.compile(r"(?:.* )?(?:ssh-|ecdsa-|sk-)[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+={0,3}(?: .*)?")
-
-
 def _trusted_key(value: Any) -> str | None:
     problem = _text(value)
-    if problem is None and not _KEY.fullmatch(value):
+    if problem is None and not re.fullmatch(r"(?:.* )?(?:ssh-|ecdsa-|sk-)[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+={0,3}(?: .*)?", value):
         return "is no public key of SSH: give the line of a file .pub, or of a file of allowed signers"
     return problem
 

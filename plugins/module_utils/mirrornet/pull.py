@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Container
@@ -139,6 +140,7 @@ def _first(run: Run, sources: tuple[str, ...], ask: Callable[[str], _Answer]) ->
 def make_plan(run: Run, origin: str, mode: Mode, *, listed: bool = False) -> Plan:
     """What a transfer of this mode from ``origin`` would do, by rsync's dry run. Raises Failure if the source can't be used."""
     run.recorder.phase("plan")
+    mode = _as_listed_for(run, origin, mode)
     plan = Plan(origin, rsync.Tally())
 
     def take(line: str) -> None:
@@ -153,6 +155,15 @@ def make_plan(run: Run, origin: str, mode: Mode, *, listed: bool = False) -> Pla
     if mode.delete:
         run.record.last_compared = report.utc(time.time())
     return plan
+
+
+def _as_listed_for(run: Run, origin: str, mode: Mode) -> Mode:
+    """The same with the list of names, if there is one, as this source understands it."""
+    if mode.files_from is None:
+        return mode
+    names = run.places.state(run.job.name) / "names"
+    rsync.list_names(names, origin, mode.files_from.read_bytes().split(b"\0")[:-1])
+    return dataclasses.replace(mode, files_from=names)
 
 
 def _finish_plan(plan: Plan, ended: child.Ended, job: Job) -> None:
@@ -244,6 +255,7 @@ def stage(run: Run, plan: Plan, phase: str, mode: Mode, *, into: str | None = No
     Returns what the last call did, None if the source lacks more than the plan allows to delete. Raises Failure if it isn't complete.
     """
     job = run.job
+    mode = _as_listed_for(run, plan.source, mode)
     fast.forget(run)
 
     def command(limit: int) -> list[str]:

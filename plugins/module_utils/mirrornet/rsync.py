@@ -128,7 +128,9 @@ def argv(program: str, job: Job, source: str, target: str, mode: Mode, *, dry_ru
     command += [f"--link-dest={mode.link_dest}"] if mode.link_dest else []
     command += ["--checksum"] if mode.checksum else []
     command += ["--dry-run"] if dry_run else []
-    return [*command, *job.rsync_options, *_connection(job, source), "--", location.parse(source).argument, target.rstrip("/") + "/"]
+    where = location.parse(source)
+    whence = where.listed()[0] if mode.files_from is not None else where.argument
+    return [*command, *job.rsync_options, *_connection(job, source), "--", whence, target.rstrip("/") + "/"]
 
 
 def fetch(program: str, job: Job, source: str, file: str, into: Path) -> list[str]:
