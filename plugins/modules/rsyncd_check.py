@@ -30,6 +30,10 @@ options:
       - Options for all modules and for what accepts the connections, named as the role's variables without C(rsync_master_).
     type: dict
     default: {}
+  max_connections_per_source:
+    description:
+      - One more of the O(options), for callers that compute it and so may have it as text.
+    type: int
   candidate:
     description:
       - The text of the rendered C(rsyncd.conf). The host's rsync is asked for its opinion on it when it's installed.
@@ -67,6 +71,40 @@ options:
       - The clients over SSH, as C(clients) the list that the filter P(mirrornet.rsync.ssh_clients#filter) returns, as C(user) their account.
     type: dict
     default: {}
+  frontend:
+    description:
+      - What is to accept the connections. V(auto) keeps one of O(frontends) that is set up here, else takes what fits to what the host runs.
+      - Without it nothing is said about frontends.
+    type: str
+    choices: [auto, systemd_socket, inetd, xinetd, daemon]
+  frontends:
+    description:
+      - For each frontend by name the C(unit) that listens, the C(files) that it consists of, and those that it reads at its C(start).
+    type: dict
+    default: {}
+  superservers:
+    description:
+      - The packages of superservers that the platform has, the preferred first. Each has a C(package), the C(frontend) that it serves as,
+        its C(program), and C(last_release) when newer releases of the platform don't have it any more.
+    type: list
+    elements: dict
+    default: []
+  superserver:
+    description:
+      - The one of O(superservers) to take, by package. By default one that is installed.
+    type: str
+    default: ''
+  release:
+    description:
+      - The platform's release.
+    type: int
+    default: 0
+  unwanted:
+    description:
+      - Paths that the caller is going to remove, wherever there is something.
+    type: list
+    elements: path
+    default: []
   prefix:
     description:
       - What stands before the name of an option in O(options) to make the name of the variable that messages speak of.
@@ -174,11 +212,46 @@ units:
   type: dict
   sample:
     rsync.service: inactive
+frontend:
+  description: The frontend to take; O(frontend), or what V(auto) means here.
+  returned: when O(frontend) is given
+  type: str
+  sample: systemd_socket
+present:
+  description: Those of O(frontends) of which this host has a unit or a file.
+  returned: always
+  type: list
+  elements: str
+  sample: [systemd_socket]
+outdated:
+  description: Those of O(frontends) that run with an older state of their files than the one on disk.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+unwanted:
+  description: Those of O(unwanted) that exist.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+superserver:
+  description: The superserver that the frontend needs, and whether it is installed. Empty when it needs none.
+  returned: always
+  type: dict
+  sample:
+    package: openbsd-inetd
+    program: /usr/sbin/inetd
+    installed: true
 """
+
+import os
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import (
     cves,
+    frontend,
     rsyncd,
     rsyncd_host,
     rsyncd_secrets,
@@ -220,11 +293,41 @@ def check_ssh(given, prefix):
     return problems
 
 
+def check_frontend(params, problems):
+    """Look at what is to accept the connections, add to the problems, and return what there is to know about it."""
+    prefix, frontends = params["prefix"], params["frontends"]
+    units = rsyncd_host.unit_states(params["units"])
+    present = frontend.present({name: told["files"] for name, told in frontends.items()})
+    chosen = params["frontend"]
+    if chosen == "auto":
+        table = frontend.superservers(params["superservers"])
+        known = {server.frontend for server in table if server.installed(Path("/"))} | {"systemd_socket", "daemon"}
+        chosen = frontend.choose(present, units, sorted(known))
+    server = None
+    if chosen:
+        at_fault = {problem.where for problem in problems}
+        sound = {name: value for name, value in params["options"].items() if prefix + name not in at_fault}
+        problems += frontend.check_options(chosen, sound, prefix)
+        table = frontend.superservers(params["superservers"])
+        server = frontend.choose_superserver(chosen, params["superserver"], table)
+        problems += frontend.check_superserver(chosen, server, table, params["release"], prefix + "frontend")
+    found = {
+        "units": {name: unit.state for name, unit in units.items()},
+        "present": present,
+        "outdated": [
+            name for name, told in frontends.items() if told["unit"] in units and frontend.is_outdated(units[told["unit"]], told["start"])
+        ],
+        "superserver": {"package": server.package, "program": server.program, "installed": server.installed(Path("/"))} if server else {},
+    }
+    return {**found, "frontend": chosen} if chosen else found
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
             "modules": {"type": "list", "elements": "raw", "default": []},
             "options": {"type": "dict", "default": {}},
+            "max_connections_per_source": {"type": "int"},
             "candidate": {"type": "str"},
             "variables": {"type": "list", "elements": "str", "default": []},
             "known_variables": {"type": "list", "elements": "str", "default": []},
@@ -233,12 +336,20 @@ def main():
             # Where they are is no secret.
             "secrets_directory": {"type": "path", "no_log": False},
             "ssh": {"type": "dict", "default": {}},
+            "frontend": {"type": "str", "choices": ["auto", "systemd_socket", "inetd", "xinetd", "daemon"]},
+            "frontends": {"type": "dict", "default": {}},
+            "superservers": {"type": "list", "elements": "dict", "default": []},
+            "superserver": {"type": "str", "default": ""},
+            "release": {"type": "int", "default": 0},
+            "unwanted": {"type": "list", "elements": "path", "default": []},
             "prefix": {"type": "str", "default": "rsync_master_"},
         },
         supports_check_mode=True,
     )
     params = module.params
     secrets = params["secrets_directory"]
+    if params["max_connections_per_source"] is not None:
+        params["options"]["max_connections_per_source"] = params["max_connections_per_source"]
     problems = rsyncd.check_variables(params["variables"], params["known_variables"])
     problems += rsyncd.check_globals(params["options"], params["prefix"])
     problems += rsyncd.check_modules(params["modules"])
@@ -248,6 +359,7 @@ def main():
     problems += rsyncd.check_versions(params["modules"], params["options"], version, params["prefix"])
     check_host(params, problems)
     problems += check_ssh(params["ssh"], params["prefix"])
+    found = check_frontend(params, problems)
 
     # What rsync says to a configuration with known faults would only repeat them in other words.
     asked = bool(rsync and params["candidate"] is not None and not problems)
@@ -274,7 +386,8 @@ def main():
         "ssh": {"configured": ssh_host.is_configured(ssh_host.Places()), "sshd": ssh_host.find("sshd") or ""},
         "systemd": rsyncd_host.has_systemd(),
         "ipv6": rsyncd_host.has_ipv6(),
-        "units": rsyncd_host.unit_states(params["units"]),
+        "unwanted": [path for path in params["unwanted"] if os.path.lexists(path)],
+        **found,
     }
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

@@ -54,6 +54,8 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
             **{name: value for name, value in DEFAULTS.items() if "{{" not in str(value)},
             **internal,
             "__rsync_master_platform": PLATFORMS[platform],
+            "__rsync_master_frontend": "systemd_socket",
+            "__rsync_master_max_connections_per_source": 20,
             "__rsync_master_gid": PLATFORMS[platform]["gid"],
             "__rsync_master_served": served,
             "ansible_managed": "Ansible managed",
@@ -76,13 +78,14 @@ def test_modules_have_the_options_that_are_documented() -> None:
 
 
 #: What is checked elsewhere.
-OTHERS = ("modules", "frontend", "secrets", "ssh_clients", "ssh_user")
+OTHERS = ("modules", "frontend", "inetd_package", "secrets", "ssh_clients", "ssh_user")
 
 
 def test_all_other_variables_are_checked_too() -> None:
     checked = {PREFIX + option.name for option in rsyncd_options.GLOBAL_OPTIONS}
     assert checked == set(SPECIFICATION) - {PREFIX + name for name in OTHERS}
-    assert {PREFIX + name for name in INTERNAL["__rsync_master_options"]} == checked
+    # What depends on the frontend is computed, and handed over beside the others.
+    assert {PREFIX + name for name in INTERNAL["__rsync_master_options"]} == checked - {"rsync_master_max_connections_per_source"}
 
 
 KINDS_OF_TYPES = {
@@ -121,7 +124,7 @@ def test_defaults_are_those_that_are_documented() -> None:
         if "default" in option:
             assert DEFAULTS[name] == option["default"], name
     computed = {name for name, option in SPECIFICATION.items() if "default" not in option}
-    assert computed == {"rsync_master_public_name", "rsync_master_gid"}
+    assert computed == {"rsync_master_public_name", "rsync_master_gid", "rsync_master_max_connections_per_source"}
     assert set(DEFAULTS) <= set(SPECIFICATION)
 
 
@@ -133,8 +136,17 @@ def test_defaults_pass_the_check() -> None:
 
 
 def test_each_frontend_has_its_tasks() -> None:
-    files = {path.name for path in (ROLE / "tasks").glob("frontend_*.yml")}
-    assert files == {f"frontend_{choice}.yml" for choice in SPECIFICATION["rsync_master_frontend"]["choices"]}
+    choices = set(SPECIFICATION["rsync_master_frontend"]["choices"]) - {"auto"}
+    assert set(INTERNAL["__rsync_master_frontends"]) == choices
+    assert all((ROLE / "tasks" / f"frontend_{choice}.yml").exists() for choice in choices)
+
+
+def test_the_distribution_s_units_stand_back_for_each_of_ours() -> None:
+    units = {frontend["unit"] for frontend in INTERNAL["__rsync_master_frontends"].values()}
+    for kind in ("service", "socket"):
+        text = (ROLE / f"files/distribution_{kind}/mirrornet.conf").read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if line.startswith("ConditionPathExists=")]
+        assert set(lines) == {f"ConditionPathExists=!/etc/systemd/system/{unit}" for unit in units}
 
 
 # What is rendered.

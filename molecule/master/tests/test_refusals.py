@@ -78,9 +78,9 @@ def test_mistakes_are_refused_together_and_before_anything_changes(hosts: dict[s
 
 
 def test_wrong_types_and_choices_are_refused_by_the_variable_s_name(hosts: dict[str, Host]) -> None:
-    result = play(HOST, rsync_master_frontend="inetd", rsync_master_timeout="never")
+    result = play(HOST, rsync_master_frontend="tcpd", rsync_master_timeout="never")
     assert (result.recap["changed"], result.recap["failed"]) == (0, 1)
-    assert "value of rsync_master_frontend must be one of: systemd_socket, got: inetd" in result.output
+    assert "value of rsync_master_frontend must be one of: systemd_socket, daemon, inetd, xinetd, auto, got: tcpd" in result.output
     assert "rsync_master_timeout" in result.output
 
 

@@ -421,10 +421,29 @@ def socket_units() -> dict[int, list[str]]:
     return ports
 
 
-def unit_states(names: Sequence[str]) -> dict[str, str]:
-    """Those of the units that exist here, with the state that systemd calls ActiveState."""
-    shown = _ask_systemd("--property=Id,LoadState,ActiveState", "--", *names) if names else []
-    return {unit["Id"][0]: unit["ActiveState"][0] for unit in shown if unit.get("LoadState") != ["not-found"]}
+@dataclass(frozen=True)
+class UnitState:
+    """A unit of systemd."""
+
+    state: str  #: what systemd calls ActiveState
+    since: float = 0.0  #: when it became active, in seconds of the system's uptime
+    needs_reload: bool = False  #: whether systemd has read an older version of its files
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("active", "activating", "reloading")
+
+
+def unit_states(names: Sequence[str]) -> dict[str, UnitState]:
+    """Those of the units that exist here, by the names that were asked for."""
+    properties = "--property=Id,Names,LoadState,ActiveState,ActiveEnterTimestampMonotonic,NeedDaemonReload"
+    states = {}
+    for unit in _ask_systemd(properties, "--", *names) if names else []:
+        if unit.get("LoadState") != ["not-found"]:
+            since = int(unit["ActiveEnterTimestampMonotonic"][0]) / 1e6
+            state = UnitState(unit["ActiveState"][0], since, unit["NeedDaemonReload"] == ["yes"])
+            states.update({name: state for name in unit["Names"][0].split() if name in names})
+    return states
 
 
 def _ask_systemd(*words: str) -> list[dict[str, list[str]]]:
