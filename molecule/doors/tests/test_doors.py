@@ -131,7 +131,7 @@ def test_clients_that_hang_up_leave_nothing_behind(host: Host) -> None:
     for said in ("", "GET / HTTP/1.0\r\n\r\n"):
         host.check_output("bash -c %s", f"exec 3<>/dev/tcp/localhost/874 && printf %s '{said}' >&3")
     speak(host, "::1", 874, name(host), "nonsense\n")
-    wait_for(host, "! systemctl list-units --all --no-legend 'mirrornet-rsyncd-*.service' | grep .")
+    wait_for(host, "! systemctl list-units --all --no-legend 'mirrornet-rsyncd-tls@*' 'mirrornet-rsyncd-proxied@*' | grep .")
 
 
 @pytest.mark.on("masters")
