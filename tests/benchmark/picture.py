@@ -99,6 +99,10 @@ def _publish(done: dict[str, float]) -> str:
 def table(figures: dict[str, Any]) -> str:
     """All rows in Markdown, each cell as plain rsync → ours (how many times less)."""
     lines = ["`rsync -av --delete-after` → `mirrornet pull` (how many times less)"]
+    if "machine" in figures:
+        # Other work stretches times, of short runs the most, but hardly processor time.
+        load = " to ".join(f"{value:.1f}" for value in figures["load"])
+        lines += ["", f"Measured on {figures['machine']}; load average {load}."]
     for tree in figures["sizes"]:
         block = [[name, *(_cell(row, column) for column in COLUMNS)] for name, row in tree["rows"].items()]
         lines += ["", *_block(f"{tree['files']:,} files", block)]

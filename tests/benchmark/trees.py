@@ -23,6 +23,8 @@ import ctypes
 import fcntl
 import json
 import os
+import platform
+import re
 import shutil
 import signal
 import statistics
@@ -351,14 +353,25 @@ def place(plan: Plan) -> Iterator[Path]:
 
 def measure(plan: Plan) -> dict[str, Any]:
     """All figures."""
-    figures: dict[str, Any] = {"sizes": []}
+    figures: dict[str, Any] = {"machine": machine(), "load": [os.getloadavg()[0]], "sizes": []}
     with place(plan) as base:
         for files in plan.trees:
             figures["sizes"].append(one_size(base / str(files), files, plan.limit, plan.rounds))
             remove(base / str(files))
         if plan.mirrors:
             figures["crowd"] = crowd(base / "crowd", plan.crowd, plan.mirrors, plan.limit, plan.rounds)
+    figures["load"].append(os.getloadavg()[0])
     return figures
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    model = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    program = subprocess.run(["rsync", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    processors = f"{os.cpu_count()} × {model[1] if model else platform.machine()}"
+    return f"{processors}, {memory} GiB, Linux {platform.release().split('-')[0]}, rsync {program}, Python {platform.python_version()}"
 
 
 def main() -> None:

@@ -131,6 +131,13 @@ def test_the_table_has_all_figures_and_their_ratios() -> None:
     assert "Runs that failed: 3 of 100 by plain" in text
 
 
+def test_the_table_tells_what_was_measured_on() -> None:
+    text = picture.table({**figures(), "machine": trees.machine(), "load": [0.5, 12.25]})
+    assert re.search(
+        r"^Measured on \d+ × .+, \d+ GiB, Linux [\d.]+, rsync [\d.]+.*, Python [\d.]+; load average 0.5 to 12.2\.$", text, re.MULTILINE
+    )
+
+
 def test_columns_without_figures_are_left_out() -> None:
     some = figures()
     for found in some["crowd"]["rows"].values():

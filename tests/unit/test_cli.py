@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import Master, Mirror
+from conftest import ENGINE, Master, Mirror
 from mirrornet.errors import MEANINGS, Exit
 
 
@@ -152,3 +155,21 @@ def test_account_that_is_missing(mirror: Mirror) -> None:
     done = mirror.run("pull", "tree")
     assert done.returncode == Exit.CONFIG
     assert "account 'nobody-here', which this host doesn't have" in done.stderr
+
+
+def test_understanding_a_command_line_loads_no_tools_for_help() -> None:
+    program = "import sys; from mirrornet import cli; cli._parser().parse_args(['pull', 'tree']); sys.exit('shutil' in sys.modules)"
+    assert subprocess.run([sys.executable, "-S", "-c", program], env={**os.environ, "PYTHONPATH": str(ENGINE)}, check=False).returncode == 0
+
+
+def test_help_is_as_wide_as_can_be_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mirrornet", "publish", "--help"],
+        env={**os.environ, "PYTHONPATH": str(ENGINE)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--file-list NAME" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80

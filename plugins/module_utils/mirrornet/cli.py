@@ -47,8 +47,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(Exit.OK)
 
 
+class _Help(argparse.HelpFormatter):
+    """Help as wide as the terminal, found out without shutil: argparse makes one of these for each option of every run, helped or not."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            width = os.get_terminal_size().columns
+        except (OSError, ValueError):
+            width = 80
+        super().__init__(prog, width=max(width - 2, 40))
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **words: Any) -> None:
+        super().__init__(formatter_class=_Help, **words)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mirrornet", description="Keep trees in step with their rsync sources, safely.")
+    parser = _Parser(prog="mirrornet", description="Keep trees in step with their rsync sources, safely.")
     parser.add_argument("--version", action="version", version=f"mirrornet {__version__}")
     parser.add_argument("--config-dir", metavar="DIR", help="where jobs are defined (default: /etc/mirrornet, or ~/.config/mirrornet)")
     parser.add_argument(

@@ -112,7 +112,8 @@ def argv(program: str, job: Job, source: str, target: str, mode: Mode, *, dry_ru
     ``-aH`` without owner, group, devices and special files: those need root and have no place in a tree from the network. Updates become
     visible together at the end and deletions come after them, so that an index never names a file that isn't there yet.
     """
-    command = [*_prefix(job), *_program(program, source), "--dirs" if mode.flat else "--recursive", "--links", "--perms", "--times", "--hard-links"]
+    depth = "--dirs" if mode.flat else "--recursive"
+    command = [*_prefix(job), *_program(program, source), depth, "--links", "--perms", "--times", "--hard-links"]
     command += ["--delay-updates", f"--partial-dir={PARTIAL_DIR}"]
     # The first filter rule that matches wins: our own directory comes before the job's patterns. Without a slash at its end the rule also
     # keeps out a file or symlink of that name, which would take the directory's place.
