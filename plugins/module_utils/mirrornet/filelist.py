@@ -18,7 +18,7 @@ VERSION = 3
 _LONGEST_PATH = 4095
 _LONGEST_LINE = _LONGEST_PATH + 64
 #: Bytes of two lists that are compared in memory at once.
-BUCKET = 32 << 20
+BUCKET = 8 << 20
 _MOST_BUCKETS = 256
 
 _LINE = re.compile(rb"(-?\d{1,19})\t([dfl])([-*]?)\t(\d{1,19})\t([^\n]+)")
