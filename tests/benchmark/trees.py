@@ -14,7 +14,7 @@ BENCH_LIMIT    seconds after which it gives up (default: by the sizes)
 BENCH_PLACE    directory for the trees (default: the system's for temporary files); all is removed at the end, also of a failure
 BENCH_PICTURE  file for the drawing, docs/images/bench.svg for the one of the documentation (default: .build/bench/trees.svg)
 
-The figures also go to .build/bench/trees.json.
+The figures also go to .build/bench/trees.json, row by row: a run that is interrupted or takes too long leaves what it has found.
 """
 
 from __future__ import annotations
@@ -251,8 +251,8 @@ def publishing(site: Site, rounds: int) -> dict[str, float]:
     return found
 
 
-def one_size(base: Path, files: int, limit: float, rounds: int) -> dict[str, Any]:
-    """All rows of one tree."""
+def one_size(base: Path, files: int, limit: float, rounds: int, done: Callable[[dict[str, Any]], None]) -> None:
+    """All rows of one tree, told to ``done`` after each of them: what was measured isn't lost if the rest takes too long."""
     say(f"a tree of {files:,} files …")
     start = time.monotonic()
     site = Site(base, files, limit)
@@ -262,16 +262,17 @@ def one_size(base: Path, files: int, limit: float, rounds: int) -> dict[str, Any
     say(f"  made in {time.monotonic() - start:.0f} s; the first copies …")
     first = {name: median([site.once(command)]) for name, command in (("plain", site.plain()), ("ours", site.ours()))}
     rows: dict[str, Any] = {"first copy": {"changes": files, **first}}
+    result: dict[str, Any] = {"files": files, "rows": rows}
     for name, changes in (("nothing changed", 0), ("1 file changed", 1), ("100 files changed", 100), ("1 % changed", files // 100)):
         if changes <= files:
             say(f"  {name} …")
             rows[name] = compare(site, changes, rounds)
+            done(result)
     site.in_step()
-    result: dict[str, Any] = {"files": files, "rows": rows}
     if site.publishes:
         say("  publishing …")
         result["publish"] = {"first": first_publish, **publishing(site, rounds)}
-    return result
+        done(result)
 
 
 def crowd(base: Path, files: int, mirrors: list[int], limit: float, rounds: int) -> dict[str, Any]:
@@ -351,12 +352,18 @@ def place(plan: Plan) -> Iterator[Path]:
         remove(base)
 
 
-def measure(plan: Plan) -> dict[str, Any]:
-    """All figures."""
+def measure(plan: Plan, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """All figures; ``keep`` gets what there is of them whenever there is more."""
     figures: dict[str, Any] = {"machine": machine(), "load": [os.getloadavg()[0]], "sizes": []}
     with place(plan) as base:
         for files in plan.trees:
-            figures["sizes"].append(one_size(base / str(files), files, plan.limit, plan.rounds))
+            former = tuple(figures["sizes"])
+
+            def done(size: dict[str, Any], former: tuple[Any, ...] = former) -> None:
+                figures["sizes"] = [*former, size]
+                keep(figures)
+
+            one_size(base / str(files), files, plan.limit, plan.rounds, done)
             remove(base / str(files))
         if plan.mirrors:
             figures["crowd"] = crowd(base / "crowd", plan.crowd, plan.mirrors, plan.limit, plan.rounds)
@@ -389,9 +396,13 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     trees = " and ".join(f"{files:,}" for files in what.trees)
     say(f"trees of {trees} files in {what.place}: up to {what.space >> 20} MiB of disk, about {what.minutes} minutes …")
-    figures = measure(what)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+    def keep(figures: dict[str, Any]) -> None:
+        RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+    figures = measure(what, keep)
+    keep(figures)
     what.picture.parent.mkdir(parents=True, exist_ok=True)
     what.picture.write_text(svg(figures), encoding="utf-8")
     print(f"\n{table(figures)}\n")

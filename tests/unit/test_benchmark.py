@@ -212,13 +212,16 @@ def test_a_small_tree_is_measured_in_all_rows(tmp_path: Path, monkeypatch: pytes
     variables = {"BENCH_TREES": "120", "BENCH_MIRRORS": "2", "BENCH_CROWD": "20", "BENCH_ROUNDS": "1", "BENCH_PLACE": str(tmp_path)}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     try:
-        found = trees.measure(trees.plan(variables))
+        kept: list[list[str]] = []
+        found = trees.measure(trees.plan(variables), lambda figures: kept.append(list(figures["sizes"][0]["rows"])))
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert list(tmp_path.iterdir()) == []
     rows = found["sizes"][0]["rows"]
     assert list(rows) == ["first copy", "nothing changed", "1 file changed", "100 files changed", "1 % changed"]
+    assert kept[0] == ["first copy", "nothing changed"]
+    assert kept[-1] == list(rows)
     for each in [*rows.values(), *found["crowd"]["rows"].values()]:
         for side in (each["plain"], each["ours"]):
             assert side["failed"] == 0
