@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from conftest import Master, Mirror, free_port, tree
 from heads import Publisher
-from mirrornet import fast, follow, pull
+from mirrornet import apply, fast, follow, pull
 from mirrornet.entry import Entry
 from mirrornet.report import Report, utc
 from test_change import Killed, remove
@@ -370,6 +370,31 @@ class TestKilled:
             subprocess.run(["cp", "-a", saved, mirror.base], check=True)
             step += 1 + step // 4
         assert step > 20
+        assert is_same(mirror, master.tree)
+
+    def test_a_tree_between_two_is_neither(
+        self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also if the next source still has the older one, whose head the mirror held."""
+        settle(mirror, publisher)
+        behind = Master(tmp_path / "behind", free_port())
+        behind.base.mkdir()
+        subprocess.run(["cp", "-a", master.tree, behind.tree], check=True)
+        (master.tree / "new").write_text("new")
+        (master.tree / "latest").unlink()
+        publisher.publish()
+        with monkeypatch.context() as broken:
+            broken.setattr(apply._Work, "delete", lambda *words: 1 / 0)
+            assert mirror.pull(**USUAL).kind == "internal"
+        assert (mirror.target / "new").exists()
+        behind.start()
+        try:
+            report = mirror.pull(**USUAL, sources=[behind.url()])
+            assert (report.outcome, report.deletions) == ("updated", 1), log(mirror)
+            assert is_same(mirror, behind.tree)
+        finally:
+            behind.stop()
+        assert mirror.pull(**USUAL).way == "deltas"
         assert is_same(mirror, master.tree)
 
 
