@@ -152,6 +152,18 @@ class TestWhatDoesNotFit:
         assert report.way in ("manifest", "plain")
         assert describe(mirror.target)[1:] == now[1:] or tree(mirror.target) == tree(master.tree)
 
+    def test_other_content_of_the_same_size_and_time(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        """rsync passes it over; the digests of what has changed since the first copy don't."""
+        publisher.publish()
+        mirror.pull(**USUAL)
+        file = master.tree / "release-0" / "file-0.txt"
+        found = file.stat()
+        file.write_bytes(b"x" * found.st_size)
+        os.utime(file, ns=(found.st_mtime_ns, found.st_mtime_ns))
+        publisher.publish()
+        assert mirror.pull(**USUAL).way == "manifest"
+        assert is_same(mirror, master.tree)
+
     def test_touched_by_hand_and_met(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
         """A file that should be there isn't: noticed as soon as the numbers don't add up, and the whole tree is looked at."""
         settle(mirror, publisher)

@@ -156,6 +156,13 @@ def _former(run: Run) -> Head | None:
     return None
 
 
+def _seen(run: Run) -> Head | None:
+    """The head that a source had when rsync compared everything last."""
+    with contextlib.suppress(Failure):
+        return head.parse(f"{fast.remembered(run, 'seen').get('head')}\n".encode("ascii", "replace"))
+    return None
+
+
 def _verify(run: Run, new: Head) -> None:
     try:
         signers = head.allowed_signers(run.job.trusted_keys)
@@ -227,10 +234,11 @@ def _by_manifest(
     trusted = bool(run.job.trusted_keys)
     lists.fetch_all(index)
     suspects: set[bytes] = set()
-    if former is not None and former.epoch == new.epoch:
-        for one in index.since(former) or ():
-            if lists.path(head.delta_name(one.serial)) is not None:
-                suspects.update(record.path for record in lists.entries(one.serial, one.size, one.sha256, delta=True))
+    for one in {
+        one for known in (former, _seen(run)) if known is not None and known.epoch == new.epoch for one in index.since(known) or ()
+    }:
+        if lists.path(head.delta_name(one.serial)) is not None:
+            suspects.update(record.path for record in lists.entries(one.serial, one.size, one.sha256, delta=True))
     deltas = [lists.entries(one.serial, one.size, one.sha256, delta=True) for one in index.after_manifest]
     whole = index.manifest
     entries = entry.merge(lists.entries(whole.serial, whole.size, whole.sha256), deltas)
