@@ -518,6 +518,13 @@ def test_what_the_host_s_rsync_is_too_old_for_is_refused(options: dict[str, Any]
     assert rsyncd.check_versions([module(**options)], for_all, "", "rsync_master_") == []
 
 
+def test_an_rsync_too_old_for_tls_is_refused() -> None:
+    (problem,) = rsyncd.check_versions([module()], {"tls": True}, "3.1.3", "rsync_master_")
+    assert str(problem).startswith("rsync_master_tls: rsync 3.1.3 on this host can't be told a client's address")
+    for options, version in (({"tls": True}, "3.2.0"), ({"tls": False}, "3.1.3"), ({"tls": True}, "")):
+        assert rsyncd.check_versions([module()], options, version, "rsync_master_") == []
+
+
 def test_every_option_is_a_parameter_or_the_role_s_own() -> None:
     own = {option.name for option in rsyncd_options.MODULE_OPTIONS if option.parameter is None}
     assert own == {"hosts_allow_groups", "secrets", "extra", "sentinel", "sentinel_create", "rebuild_flag"}

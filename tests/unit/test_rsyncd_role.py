@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,51 @@ def test_systemd_reads_the_units(tmp_path: Path, platform: str) -> None:
     )
     assert [line for line in done.stdout.splitlines() if "mirrornet" in line] == []
     assert done.returncode == 0
+
+
+TLS_UNITS = [
+    "mirrornet-rsyncd-proxied.socket", "mirrornet-rsyncd-proxied@.service", "mirrornet-rsyncd-tls.socket", "mirrornet-rsyncd-tls@.service",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_systemd_reads_the_units_of_tls(tmp_path: Path, platform: str) -> None:
+    for name in TLS_UNITS:
+        text = render(name + ".j2", platform, rsync_master_modules=MODULES, __rsync_master_check={"ipv6": True})
+        # stunnel needn't be installed here.
+        text = text.replace(INTERNAL["__rsync_master_tls_program"], "/usr/bin/env")
+        (tmp_path / name).write_text("".join(line for line in text.splitlines(True) if not line.startswith("Documentation")))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in TLS_UNITS if name.endswith("socket"))],
+        env={"PATH": "/usr/bin:/bin", "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert [line for line in done.stdout.splitlines() if "mirrornet" in line] == []
+    assert done.returncode == 0
+
+
+def test_the_door_with_tls_knows_ipv4_from_ipv6() -> None:
+    def listens(ipv6: bool, *addresses: str) -> list[str]:
+        text = render("mirrornet-rsyncd-tls.socket.j2", rsync_master_addresses=list(addresses), __rsync_master_check={"ipv6": ipv6})
+        said = unit(text)
+        assert said["BindIPv6Only"] == ["ipv6-only"]
+        return said["ListenStream"]
+
+    everywhere = str(ip_address(0))
+    assert listens(True) == [f"{everywhere}:874", "[::]:874"]
+    assert listens(False) == [f"{everywhere}:874"]
+    assert listens(True, "192.0.2.1", "2001:db8::1") == ["192.0.2.1:874", "[2001:db8::1]:874"]
+
+
+def test_the_rsync_behind_tls_has_a_configuration_of_its_own() -> None:
+    (command,) = unit(render("mirrornet-rsyncd-proxied@.service.j2", rsync_master_modules=MODULES))["ExecStart"]
+    assert command.endswith(' --daemon "--config=/etc/rsyncd-proxied.conf"')
+    said = render("rsyncd-proxied.conf.j2", rsync_master_config_path="/etc/elsewhere.conf").splitlines()
+    assert said[-1] == "&merge /etc/elsewhere.conf"
+    assert "proxy protocol = yes" in said
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

@@ -253,6 +253,9 @@ def check_versions(modules: Sequence[object], options: Mapping[str, object], ver
     if not here:
         return []
     problems = []
+    if options.get("tls") is True and here < BY_KEY[key_of("proxy protocol")].since:
+        message = f"rsync {version} on this host can't be told a client's address by stunnel"
+        problems.append(Problem(prefix + "tls", "", message, "Leave it out, or install rsync 3.2.0 or later"))
     for where, name, parameter in _said(modules, options, prefix):
         if parameter.since > here:
             message = f"rsync {version} on this host doesn't know {show(parameter.name)}, and would ignore it"
