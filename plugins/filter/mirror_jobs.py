@@ -12,13 +12,14 @@ version_added: 0.1.0
 author: The mirrornet.rsync authors (@mirrornet)
 description:
   - Takes a list of jobs as it stands in an inventory, where each entry has options of M(mirrornet.rsync.mirror_job).
-    Fills in the defaults and the sources that entries leave out, and names everything that is wrong,
+    Fills in the defaults, and the sources that entries leave out, with login and password where a master of the inventory asks for them.
+    Names everything that is wrong,
     in single jobs and between them.
   - M(mirrornet.rsync.mirror_job) looks at each job as well, but one after the other. This filter lets a play stop before the first change.
 positional: _input, defaults, hostvars, masters, host, known_hosts
 options:
   _input:
-    description: The jobs.
+    description: The jobs. Beside the options of the module each can have C(login), instead of the name of the host.
     type: list
     elements: dict
     required: true
@@ -85,10 +86,12 @@ _value:
 
 import dataclasses
 import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.mirrornet.rsync.plugins.filter.master_sources import master_sources, modules_of
+from ansible_collections.mirrornet.rsync.plugins.filter.master_logins import master_logins
+from ansible_collections.mirrornet.rsync.plugins.filter.master_sources import modules_of
 from ansible_collections.mirrornet.rsync.plugins.filter.unknown_names import hint
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import job as engine
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import location, schedule
@@ -96,6 +99,8 @@ from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import l
 CHOICES = {"state": ("present", "absent"), "run": ("never", "wait"), "remove_tree": (True, False)}
 #: What the engine keeps in a definition.
 DEFINITION = {item.name for item in dataclasses.fields(engine.Job)}
+#: What an entry may say beside the options of mirror_job: the name under which its sources on the inventory's masters know it.
+LOGIN = "login"
 #: The options of mirror_job that belong to one job. Its other options (directories, programs) belong to the host.
 OPTIONS = frozenset(DEFINITION | {"state", "schedule", "offset", "mailto", "password", "run", "remove_tree"})
 
@@ -118,13 +123,14 @@ def mirror_jobs(
                 f"entry {number} of the jobs: {str(given)!r} must be a mapping with the options of a job, such as name and target."
             )
             continue
-        entry = complete(given, defaults or {}, upstream)
+        entry = complete(given, defaults or {})
+        refusals = log_in(entry, given, upstream, host)
         found = masters_by_ssh(entry, upstream) if known_hosts else {}
         if found:
             entry["ssh_known_hosts"] = known_hosts
             host_keys.update(found)
         called = f"job {str(entry['name'])!r}" if entry.get("name") else f"entry {number} of the jobs"
-        problems += [f"{called}: {problem}" for problem in own_problems(entry, upstream)]
+        problems += [f"{called}: {problem}" for problem in (*refusals, *own_problems(entry, upstream))]
         completed.append(entry)
     problems += common_problems(completed)
     passwords = {entry["name"]: entry.pop("password") for entry in completed if "name" in entry and "password" in entry}
@@ -157,12 +163,27 @@ def masters_by_ssh(entry: Mapping[str, Any], upstream: Mapping[str, Mapping[str,
     return found
 
 
-def complete(entry: Mapping[str, Any], defaults: Mapping[str, Any], upstream: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One entry with its state, its defaults and, if it has none, its sources on the masters ``upstream`` (name: variables)."""
-    done = {"state": "present", **{key: value for key, value in defaults.items() if value is not None}, **entry}
-    if done["state"] != "absent" and not done.get("sources"):
-        done["sources"] = master_sources(upstream, upstream, str(done.get("name")))
-    return done
+def complete(entry: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """One entry with its state and its defaults."""
+    return {"state": "present", **{key: value for key, value in defaults.items() if value is not None}, **entry}
+
+
+def log_in(entry: dict[str, Any], given: Mapping[str, Any], upstream: Mapping[str, Mapping[str, Any]], host: str) -> list[str]:
+    """Fill in the sources that the entry leaves out, with login and password where a master asks for them; return what is wrong with these."""
+    login = entry.pop(LOGIN, None) or host
+    if entry["state"] == "absent" or entry.get("sources"):
+        wrong = LOGIN in given and entry["state"] != "absent"
+        return ["login: is for sources taken from the inventory: write it into the URLs, as in rsync://NAME@master/tree/."] if wrong else []
+    found = master_logins(upstream, upstream, str(entry.get("name")), str(login))
+    entry["sources"] = found["sources"]
+    if any("@" in source for source in found["sources"]) and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(login)):
+        entry["sources"] = [source.replace(f"{login}@", "", 1) for source in found["sources"]]
+        return [f"login: {login!r} can't be the name of a login: take letters, digits, '.', '_' and '-'."]
+    if "password" in entry or "password_file" in entry:
+        return []
+    if found["password"] is not None:
+        entry["password"] = found["password"]
+    return list(found["problems"])
 
 
 def own_problems(entry: Mapping[str, Any], upstream: Mapping[str, Mapping[str, Any]]) -> list[str]:

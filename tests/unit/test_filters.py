@@ -191,3 +191,68 @@ def test_passwords_are_kept_apart_from_what_a_loop_shows() -> None:
     assert answer["passwords"] == {"docs": "sesame"}
     assert "sesame" not in str(answer["jobs"])
     assert answer["problems"] == []
+
+
+MEMBERS = {"name": "members", "path": "/srv/members", "auth_users": ["mirror9:deny", "mirror*:ro", "@ops"]}
+ONE = [{"name": "mirror1", "password": "the password of one"}, {"name": "mirror9", "password": "the password of nine"}]
+TWO = [{"name": "mirror1", "password": "another one's password"}]
+JOB = {"name": "members", "target": "/srv/mirror/members"}
+
+
+def logged_in(job: dict[str, Any], *secrets: list[dict[str, str]], defaults: dict[str, Any] | None = None, **module: Any) -> dict[str, Any]:
+    hostvars = {
+        f"m{n}": {"rsync_master_modules": [{**MEMBERS, **module}], "rsync_master_secrets": given} for n, given in enumerate(secrets, 1)
+    }
+    answer: dict[str, Any] = mirror_jobs([{**JOB, **job}], defaults or {}, hostvars, list(hostvars), "mirror1")
+    return answer
+
+
+def test_a_mirror_logs_in_under_its_own_name_without_being_told() -> None:
+    answer = logged_in({}, ONE, ONE)
+    assert answer["problems"] == []
+    assert answer["jobs"][0]["sources"] == ["rsync://mirror1@m1/members/", "rsync://mirror1@m2/members/"]
+    assert answer["passwords"] == {"members": "the password of one"}
+    assert "password of" not in str(answer["jobs"])
+    assert "login" not in answer["jobs"][0]
+
+
+def test_the_login_can_be_another_one_of_the_host_or_of_the_job() -> None:
+    both = [*ONE, {"name": "mirror1.2", "password": "the next password of one"}]
+    for given in ({"job": {"login": "mirror1.2"}}, {"job": {}, "defaults": {"login": "mirror1.2"}}):
+        answer = logged_in(given["job"], both, defaults=given.get("defaults"))
+        assert answer["problems"] == []
+        assert answer["jobs"][0]["sources"] == ["rsync://mirror1.2@m1/members/"]
+        assert answer["passwords"] == {"members": "the next password of one"}
+
+
+def test_what_the_job_says_itself_counts() -> None:
+    answer = logged_in({"password": "the job's own"}, [])
+    assert (answer["problems"], answer["passwords"]) == ([], {"members": "the job's own"})
+    assert logged_in({"password_file": "/etc/mirror.password"}, [])["problems"] == []
+    answer = logged_in({"sources": ["rsync://h/members/"]}, ONE)
+    assert (answer["problems"], answer["passwords"]) == ([], {})
+
+
+def test_a_module_of_its_own_secrets_and_one_without_a_login() -> None:
+    own = logged_in({}, ONE, auth_users=None, secrets=[{"name": "mirror1", "password": "of this module alone"}])
+    assert (own["problems"], own["passwords"]) == ([], {"members": "of this module alone"})
+    free = logged_in({}, ONE, auth_users=None)
+    assert (free["jobs"][0]["sources"], free["passwords"]) == (["rsync://m1/members/"], {})
+
+
+WRONG_LOGINS = [
+    ({}, [[]], {}, "the module 'members' of m1 asks for one, and 'mirror1' has no password for it in rsync_master_secrets"),
+    ({"login": "mirror9"}, [ONE], {}, "'mirror9' has no access by its auth_users"),
+    ({"login": "eve"}, [[{"name": "eve", "password": "x" * 20}]], {"auth_users": ["mirror*"]}, "'eve' has no access by its auth_users"),
+    ({}, [ONE, TWO], {}, "'mirror1' has another password on each of m1, m2"),
+    ({"login": "a:b"}, [ONE], {}, "'a:b' can't be the name of a login"),
+    ({"login": "mirror1", "sources": ["rsync://h/members/"]}, [ONE], {}, "login: is for sources taken from the inventory"),
+]
+
+
+@pytest.mark.parametrize(("job", "secrets", "module", "words"), WRONG_LOGINS)
+def test_a_login_that_would_be_refused_is_told_without_its_password(job: Any, secrets: Any, module: Any, words: str) -> None:
+    (problem,) = logged_in(job, *secrets, **module)["problems"]
+    assert problem.startswith("job 'members': login: ")
+    assert words in problem
+    assert "password of" not in problem
