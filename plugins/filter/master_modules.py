@@ -14,7 +14,7 @@ description:
   - Takes a list of modules as it stands in C(rsync_master_modules).
     Turns C(hosts_allow_groups) into the addresses of the groups' hosts, and C(secrets) into a file for each module.
   - What it returns for the configuration holds no password, so that it can be shown, logged and compared.
-positional: _input, hostvars, groups, host, shared, directory
+positional: _input, hostvars, groups, host, shared, directory, answers
 options:
   _input:
     description: The modules.
@@ -37,6 +37,11 @@ options:
     description: Names and passwords for modules whose C(auth_users) mention them, usually C(rsync_master_secrets).
     type: list
     elements: raw
+    default: []
+  answers:
+    description: What hosts said that were asked for their addresses, as a registered loop over their names has it in C(results).
+    type: list
+    elements: dict
     default: []
   directory:
     description: The directory that gets a file of passwords for each module that needs one.
@@ -104,9 +109,10 @@ def master_modules(
     host: str = "",
     shared: Any = (),
     directory: str = "/etc/rsyncd.secrets.d",
+    answers: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The completed ``modules``, their passwords, and everything that is wrong with either."""
-    inventory = Inventory(hostvars or {}, groups or {}, host)
+    inventory = Inventory(hostvars or {}, groups or {}, host, {str(said.get("item")): said for said in answers})
     problems = [
         rsyncd.Problem(SHARED, "", *complaint) for complaint in (rsyncd_values.check_secrets(shared) if shared not in ([], ()) else [])
     ]
@@ -184,7 +190,9 @@ class Inventory:
     hostvars: Mapping[str, Any]
     groups: Mapping[str, Sequence[str]]
     master: str
+    answers: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  #: what hosts said when they were asked
     strangers: set[str] = dataclasses.field(default_factory=set)
+    learnt: dict[str, set[str]] = dataclasses.field(default_factory=dict)  #: what the facts say, for hosts that are compared
 
     def admit(self, module: dict[str, Any]) -> list[Parts]:
         """Put the addresses of the groups' hosts into the module's ``hosts_allow``; return what is wrong."""
@@ -214,7 +222,7 @@ class Inventory:
     def _add(self, host: str, found: set[str]) -> Iterator[Parts]:
         if host == self.master:
             return
-        variables = self.hostvars.get(host) or {}
+        variables = self._known(host)
         try:
             addresses = list(addresses_of(host, variables))
         except ValueError as error:
@@ -225,14 +233,52 @@ class Inventory:
                 remedy,
             )
             return
+        other = self._impostor(host, variables)
         if not addresses:
             self.strangers.add(host)
             yield (
                 "hosts_allow_groups",
-                f"the address of {rsyncd_values.show(host)} is not known, and it could not be asked",
+                f"the address of {rsyncd_values.show(host)} is not known, and it could not be asked{self._why(host)}",
                 f"Set {ADDRESSES} for it in the inventory",
             )
+        elif other:
+            yield (
+                "hosts_allow_groups",
+                f"{rsyncd_values.show(host)} seems to have the address of {rsyncd_values.show(other)}, who must have answered in its place",
+                f"Write its ansible_host out, without inventory_hostname, or set {ADDRESSES} for it",
+            )
         found.update(addresses)
+
+    def _known(self, host: str) -> Mapping[str, Any]:
+        """What is known of a host. If one host of a loop can't be reached, Ansible keeps none of the facts that the others gave."""
+        variables = self.hostvars.get(host) or {}
+        facts = self.answers.get(host, {}).get("ansible_facts")
+        if not facts:
+            return variables
+        told = {key[len("ansible_") :]: value for key, value in facts.items()}
+        return {
+            **{name: variables.get(name) for name in (ADDRESSES, "ansible_host")},
+            "ansible_facts": {**told, **(variables.get("ansible_facts") or {})},
+        }
+
+    def _why(self, host: str) -> str:
+        said = self.answers.get(host, {})
+        return ": " + str(said.get("msg") or "it failed").strip().rstrip(".") if said.get("unreachable") or said.get("failed") else ""
+
+    def _impostor(self, host: str, variables: Mapping[str, Any]) -> str:
+        """Another host with an address that is known of this one by its facts alone; empty if there is none.
+
+        A task that one host hands to another takes the first one's inventory_hostname, also within the other's ansible_host.
+        """
+        if variables.get(ADDRESSES) or any(_said(host, variables)):
+            return ""
+        learnt = set(_learnt(variables))
+        if not self.learnt:
+            mates = (group for name, group in self.groups.items() if name not in ("all", "ungrouped") and self.master in group)
+            self.learnt = {mate: set(_learnt(self._known(mate))) for mate in (self.master, *(m for group in mates for m in group))}
+        other = next((other for other, addresses in self.learnt.items() if other != host and learnt & addresses), "")
+        self.learnt[host] = learnt
+        return other
 
 
 def addresses_of(host: str, variables: Mapping[str, Any]) -> Iterator[str]:
@@ -246,12 +292,24 @@ def addresses_of(host: str, variables: Mapping[str, Any]) -> Iterator[str]:
             else:
                 raise ValueError(item)
         return
+    yield from dict.fromkeys([*_said(host, variables), *_learnt(variables)])
+
+
+def _said(host: str, variables: Mapping[str, Any]) -> Iterator[str]:
+    """The addresses by which the inventory reaches a host."""
+    return _usable([variables.get("ansible_host"), host])
+
+
+def _learnt(variables: Mapping[str, Any]) -> Iterator[str]:
+    """The addresses that a host answered with."""
     facts = variables.get("ansible_facts") or {}
-    candidates = [variables.get("ansible_host"), host]
     default = [(facts.get(family) or {}).get("address") for family in ("default_ipv4", "default_ipv6")]
     # A network without a way out has no default route: then it's all addresses of the host.
-    candidates += default if any(default) else [*(facts.get("all_ipv4_addresses") or []), *(facts.get("all_ipv6_addresses") or [])]
-    for candidate in dict.fromkeys(candidates):
+    return _usable(default if any(default) else [*(facts.get("all_ipv4_addresses") or []), *(facts.get("all_ipv6_addresses") or [])])
+
+
+def _usable(candidates: Iterable[Any]) -> Iterator[str]:
+    for candidate in candidates:
         address = _address(candidate)
         # A loopback address is how the controller gets there, not from where the host comes; one of a link alone means nothing elsewhere.
         if address is not None and not address.is_loopback and not address.is_link_local:

@@ -99,6 +99,55 @@ def test_hosts_without_an_address_are_named() -> None:
     assert "Set rsync_mirror_addresses for it" in first
 
 
+def asked(address: str) -> dict[str, Any]:
+    return {"ansible_facts": {"default_ipv4": {"address": address}}}
+
+
+IMPOSTORS = [
+    # facts by host, who seems to be whom
+    (
+        {"master": asked("192.0.2.1"), "mirror1": asked("192.0.2.1")},
+        "'mirror1' seems to have the address of 'master', who must have answered",
+    ),
+    ({"master2": asked("192.0.2.2"), "mirror1": asked("192.0.2.2")}, "'mirror1' seems to have the address of 'master2'"),
+    ({"mirror1": asked("192.0.2.3"), "mirror2": asked("192.0.2.3")}, "'mirror2' seems to have the address of 'mirror1'"),
+]
+
+
+@pytest.mark.parametrize(("hostvars", "words"), IMPOSTORS)
+def test_a_host_that_answers_for_another_is_found_out(hostvars: dict[str, Any], words: str) -> None:
+    everybody = {
+        name: hostvars.get(name, asked(f"192.0.2.{number}")) for number, name in enumerate(("master", "master2", "mirror1", "mirror2"), 11)
+    }
+    groups = {"all": list(everybody), "masters": ["master", "master2"], "mirrors": ["mirror1", "mirror2"]}
+    module = {**GOOD, "hosts_allow_groups": ["mirrors"]}
+    (message,) = said(master_modules([module], everybody, groups, "master"))
+    assert words in message
+    assert "Write its ansible_host out, without inventory_hostname, or set rsync_mirror_addresses for it" in message
+    # Who says from where it comes needn't be asked.
+    named = {name: {**variables, "rsync_mirror_addresses": ["192.0.2.77"]} for name, variables in everybody.items()}
+    assert said(master_modules([module], named, groups, "master")) == []
+
+
+def test_why_a_host_could_not_be_asked_is_told() -> None:
+    answers = [{"item": "named", "unreachable": True, "msg": "Connection refused."}, {"item": "local", "failed": True}, {"item": "said"}]
+    result = run({**GOOD, "hosts_allow_groups": ["strange"]}, answers=answers)
+    first, second = said(result)
+    assert "the address of 'local' is not known, and it could not be asked: it failed. Set" in first
+    assert "the address of 'named' is not known, and it could not be asked: Connection refused. Set" in second
+
+
+def test_one_that_is_away_does_not_hide_the_answers_of_the_others() -> None:
+    answers = [
+        {"item": "named", "unreachable": True, "msg": "gone"},
+        {"item": "local", "ansible_facts": {"ansible_default_ipv4": {"address": "192.0.2.40"}}},
+    ]
+    result = run({**GOOD, "hosts_allow_groups": ["strange"]}, answers=answers)
+    assert result["modules"][0]["hosts_allow"] == ["192.0.2.40"]
+    assert result["strangers"] == ["named"]
+    assert len(result["problems"]) == 1
+
+
 SHARED = [
     {"name": "mirror1", "password": "the password of one"},
     {"name": "mirror2", "password": "the password of two"},
