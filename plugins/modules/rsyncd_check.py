@@ -177,6 +177,12 @@ unfixed:
   type: list
   elements: str
   sample: [CVE-2026-70464]
+firewalls:
+  description: The firewalls in which M(mirrornet.rsync.rsyncd_firewall) has opened something.
+  returned: always
+  type: list
+  elements: str
+  sample: [nftables]
 asked_rsync:
   description: Whether rsync was asked for its opinion on O(candidate).
   returned: always
@@ -251,6 +257,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import (
     cves,
+    firewall,
     frontend,
     rsyncd,
     rsyncd_host,
@@ -273,6 +280,8 @@ def check_host(params, problems):
         problems += rsyncd_host.check_config_path(options["config_path"], prefix + "config_path")
     if not {prefix + "fail2ban", prefix + "log_file", prefix + "metrics_directory"} & at_fault:
         problems += rsyncd_host.check_log(options, rsyncd_host.find_rsync(), prefix)
+    if prefix + "firewall" not in at_fault:
+        problems += firewall.check(options.get("firewall", "none"), prefix)
     if "port" in options and not {prefix + "port", prefix + "addresses"} & at_fault:
         addresses = options.get("addresses", [])
         problems += rsyncd_host.check_addresses(addresses, prefix + "addresses")
@@ -381,6 +390,7 @@ def main():
         "rsync": rsync or "",
         "rsync_version": version,
         "unfixed": [cve.name for cve in unfixed],
+        "firewalls": firewall.opened(),
         "asked_rsync": asked,
         "secrets": rsyncd_secrets.present(secrets) if secrets else [],
         "ssh": {"configured": ssh_host.is_configured(ssh_host.Places()), "sshd": ssh_host.find("sshd") or ""},

@@ -306,6 +306,11 @@ def test_modules_that_get_in_each_other_s_way_are_refused(modules: list[object],
 
 
 WRONG_GLOBALS = [
+    ("firewall", "iptables", "is not known"),
+    ("firewall_sources", "192.0.2.1", "is not a list"),
+    ("firewall_sources", ["mirror.example.org"], "is not an address or network"),
+    ("firewall_sources", ["192.0.2.1; flush ruleset"], "is not an address or network"),
+    ("firewall_sources", ["*"], "is not an address or network"),
     ("port", 0, "out of range"),
     ("motd", "red \x1b[31m", "control character"),
     ("motd", ["two", "lines"], "is not text"),
@@ -431,6 +436,8 @@ def test_right_globals_pass() -> None:
         "metrics_directory": "",
         "log_format": "%o %h [%a] %m (%u) %f %''l %-20n",
         "auth_digest": "",
+        "firewall": "nftables",
+        "firewall_sources": ["192.0.2.0/24", "2001:db8::1"],
         "extra": {"motd file": "/etc/motd", "Syslog_Tag": "rsync"},
         "public_scheme": "rsyncs",
         "tls": True,

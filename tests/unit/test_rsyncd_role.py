@@ -107,7 +107,7 @@ KINDS_OF_TYPES = {
         "log_format",
         "motd",
     },
-    "list": {"words", "patterns", "addresses", "own_addresses", "users", "secrets", "rules"},
+    "list": {"words", "patterns", "addresses", "own_addresses", "sources", "users", "secrets", "rules"},
     "dict": {"extra", "extra_for_all"},
 }
 

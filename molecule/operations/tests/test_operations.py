@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
+from plays import CHECKOUT, ansible, playbook
 from testinfra.host import Host
 
 LOG = "/var/log/mirrornet-rsyncd/rsyncd.log"
-SCENARIO = Path(__file__).parents[1]
 METRICS = "/var/lib/prometheus/node-exporter/mirrornet_rsync.prom"
 FORGED = "[1] rsync denied on module archive from x (192.0.2.66)"
 
@@ -117,27 +115,7 @@ def test_the_log_file_is_rotated_and_written_again(host: Host) -> None:
 
 def audit(master: str, outside: str, *options: str) -> subprocess.CompletedProcess[str]:
     """The playbook, looking at a master from another host."""
-    return playbook(SCENARIO.parents[1] / "playbooks/audit_master.yml", master, "-e", f"audit_from={outside}", *options)
-
-
-def playbook(path: Path, host: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return ansible("ansible-playbook", "--limit", host, *options, str(path))
-
-
-def ansible(*argv: str) -> subprocess.CompletedProcess[str]:
-    """One of Ansible's commands, with the scenario's inventory and a checkout's settings."""
-    checkout = SCENARIO.parents[1]
-    inventories = ["--inventory", SCENARIO.parent / "shared/inventory/hosts.yml", "--inventory", SCENARIO / "inventory/hosts.yml"]
-    return subprocess.run(
-        [argv[0], *inventories, *argv[1:]],
-        cwd=checkout,
-        env={**os.environ, "ANSIBLE_CONFIG": str(checkout / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    return playbook(CHECKOUT / "playbooks/audit_master.yml", master, "-e", f"audit_from={outside}", *options)
 
 
 def test_the_audit_finds_nothing_bad_in_our_master() -> None:

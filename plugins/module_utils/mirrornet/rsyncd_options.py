@@ -111,6 +111,8 @@ GLOBAL_OPTIONS: tuple[Option, ...] = (
     Option("log_days", "count", least=1, most=3650),
     Option("fail2ban", "flag"),
     Option("metrics_directory", "own_directory"),
+    Option("firewall", "choice", choices=("none", "nftables", "ufw", "firewalld")),
+    Option("firewall_sources", "sources"),
     Option("extra", "extra_for_all"),
     Option("public_scheme", "choice", choices=("rsync", "rsyncs")),
     Option("tls", "flag"),

@@ -219,6 +219,13 @@ def _own_addresses(option: Option, value: object) -> Iterator[Complaint]:
         yield f"{show(value)} is not an address", "Give an address of this host such as 192.0.2.7 or 2001:db8::7"
 
 
+@_each
+def _sources(option: Option, value: object) -> Iterator[Complaint]:
+    """A list of addresses and networks; empty for everybody."""
+    if _network(value) is None:
+        yield f"{show(value)} is not an address or network", "Give one such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+
+
 def _users(option: Option, value: object) -> Iterator[Complaint]:
     """Rules for logins: names, each with :deny, :ro or :rw where wanted, of which the first that matches counts."""
     yield from _items(value)
@@ -508,6 +515,7 @@ KINDS: dict[str, Callable[[Option, object], Iterator[Complaint]]] = {
     "patterns": _patterns,
     "rules": _rules,
     "secrets": _secrets,
+    "sources": _sources,
     "text": _line,
     "tree": _tree,
     "users": _users,
