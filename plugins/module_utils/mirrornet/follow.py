@@ -78,11 +78,7 @@ def plan(run: Run, origin: str, data: bytes, *, due: bool, thorough: Container[b
     the source can't be used.
     """
     try:
-        while True:
-            try:
-                return _plan(run, origin, data, due, thorough)
-            except _Damaged as damaged:
-                run.recorder.log(f"{damaged} in {IN_TREE} is not the one that the head leads to: fetching it again.")
+        return _plan_with_good_lists(run, origin, data, due, thorough)
     except (_Doubt, Unexpected) as problem:
         doubt = problem if isinstance(problem, _Doubt) else _Doubt(f"{problem}")
         failure = Failure("bad_content", Exit.UNAVAILABLE, f"{origin} can't be followed: {doubt}.", "Tell the source's operator.")
@@ -98,6 +94,15 @@ def plan(run: Run, origin: str, data: bytes, *, due: bool, thorough: Container[b
     if run.job.trusted_keys:
         raise failure
     return None
+
+
+def _plan_with_good_lists(run: Run, origin: str, data: bytes, due: bool, thorough: Container[bytes] | None) -> Plan:
+    """Begin again whenever a list that the tree had already was found to be of no use, and removed."""
+    while True:
+        try:
+            return _plan(run, origin, data, due, thorough)
+        except _Damaged as damaged:
+            run.recorder.log(f"{damaged} in {IN_TREE} is not the one that the head leads to: fetching it again.")
 
 
 def _give_up(run: Run, origin: str, data: bytes, doubt: _Doubt) -> None:
