@@ -362,6 +362,7 @@ def main():
     problems = rsyncd.check_variables(params["variables"], params["known_variables"])
     problems += rsyncd.check_globals(params["options"], params["prefix"])
     problems += rsyncd.check_modules(params["modules"])
+    problems += rsyncd.check_publishing(params["modules"], params["options"].get("exclude"))
     problems += [rsyncd.Problem(**problem) for problem in params["problems"]]
     rsync = rsyncd_host.find_rsync()
     version = rsyncd_host.rsync_version(rsync) if rsync else ""

@@ -455,6 +455,9 @@ class TestEpochs:
         signed = published(second.tree).head
         assert head.verify(signed, head.allowed_signers([(second.base / "one.pub").read_text()]))
         assert second.publish(key=second.base / "one").outcome == "unchanged"
+        # A call that forgets the key doesn't take the signature away.
+        done = second.publish()
+        assert (done.kind, "names no key" in done.message) == ("no_signature", True)
 
     def test_on_request(self, second: Desk) -> None:
         done = second.publish(anew=True)

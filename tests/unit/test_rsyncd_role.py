@@ -69,7 +69,7 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
 
 
 #: Options that become part of a parameter of another name.
-COMPOSED = {"sentinel", "sentinel_create", "rebuild_flag", "hosts_allow_groups", "secrets", "extra"}
+COMPOSED = {"sentinel", "sentinel_create", "rebuild_flag", "hosts_allow_groups", "secrets", "extra", "publish"}
 
 
 def test_modules_have_the_options_that_are_documented() -> None:
@@ -79,7 +79,7 @@ def test_modules_have_the_options_that_are_documented() -> None:
 
 
 #: What is checked elsewhere.
-OTHERS = ("modules", "frontend", "inetd_package", "secrets", "ssh_clients", "ssh_user")
+OTHERS = ("modules", "frontend", "inetd_package", "secrets", "sign_key", "ssh_clients", "ssh_user")
 
 
 def test_all_other_variables_are_checked_too() -> None:
@@ -108,7 +108,7 @@ KINDS_OF_TYPES = {
         "motd",
     },
     "list": {"words", "patterns", "addresses", "own_addresses", "sources", "users", "secrets", "rules"},
-    "dict": {"extra", "extra_for_all"},
+    "dict": {"extra", "extra_for_all", "publish"},
 }
 
 

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import shlex
 import subprocess
 
 import pytest
@@ -17,8 +20,14 @@ METRICS = "/var/lib/prometheus/node-exporter/mirrornet_rsync.prom"
 FORGED = "[1] rsync denied on module archive from x (192.0.2.66)"
 
 
-def wait_for(host: Host, shell: str) -> None:
-    host.check_output("timeout 30 sh -c %s", f"until {shell}; do sleep 0.2; done")
+def wait_for(host: Host, shell: str, seconds: int = 30) -> None:
+    host.check_output("timeout %s sh -c %s", str(seconds), f"until {shell}; do sleep 0.2; done")
+
+
+def serial(head: str) -> int:
+    """The serial of a head's first line."""
+    value: int = json.loads(head.splitlines()[0])["serial"]
+    return value
 
 
 def refused(host: Host) -> None:
@@ -66,6 +75,36 @@ def test_what_counts_is_confined(host: Host) -> None:
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", shown)
     assert found, shown
     assert float(found.group(1)) <= 2.0
+
+
+def test_a_head_appears_by_itself_after_a_change(host: Host) -> None:
+    """The timer's doing: nobody calls anything here."""
+    head = "/srv/archive/.mirrornet/head"
+    wait_for(host, f"test -s {head}", 180)
+    before = host.check_output("cat %s", head)
+    host.check_output("date +%%N > /srv/archive/release")
+    wait_for(host, f"! grep -qF %s {head}" % shlex.quote(before.splitlines()[0]), 240)
+    after = host.check_output("cat %s", head)
+    assert serial(after) > serial(before)
+    # What clients get of it is true, and signed by the master's key.
+    host.check_output("rm -rf /tmp/copy && rsync -a rsync://localhost/archive/.mirrornet/ /tmp/copy/")
+    sum_of = host.check_output("sha256sum /srv/archive/release").split()[0]
+    digest = base64.urlsafe_b64encode(bytes.fromhex(sum_of)).rstrip(b"=").decode()
+    host.check_output("zcat /tmp/copy/delta-*.gz /tmp/copy/manifest-*.gz | grep -aq %s", digest)
+    host.check_output(
+        "cd /tmp/copy && { printf 'x '; cat /etc/mirrornet/sign_key.pub; } > signers && head -1 head > line && tail -n +2 head > signature"
+        " && ssh-keygen -Y verify -f signers -I x -n mirrornet-head -s signature < line"
+    )
+    assert host.file("/etc/mirrornet/sign_key").mode == 0o600
+    assert not host.file("/run/mirrornet-publish-archive").exists
+
+
+def test_what_publishes_is_confined(host: Host) -> None:
+    shown = host.check_output("systemd-analyze security --no-pager mirrornet-publish-archive.service")
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", shown)
+    assert found, shown
+    assert float(found.group(1)) <= 2.0
+    assert host.file("/srv/archive/.mirrornet").user == "nobody"
 
 
 @pytest.mark.on("master1")

@@ -174,7 +174,7 @@ def compute(
 
     ``clock`` is the file system's time, in nanoseconds, from before the first is read. Raises Failure (``unreadable``) and OSError.
     """
-    workers = min(len(os.sched_getaffinity(0)), 8)
+    workers = min(os.cpu_count() or 1, 8)
     root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with ThreadPoolExecutor(workers) as pool:

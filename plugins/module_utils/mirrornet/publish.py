@@ -36,6 +36,7 @@ GRACE = 86400
 #: A new manifest is written when the deltas since the last one are as many, or have this share of its size.
 _MOST_DELTAS = 64
 _SHARE = 0.1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LISTED = re.compile(r"(?:index-|delta-|manifest-)([1-9][0-9]{0,17})(?:\.gz)?")
 _DRAFT = re.compile(r"\.(?:head|index-\d+|delta-\d+\.gz|manifest-\d+\.gz)\.new")
 #: Seconds between two words on progress.
@@ -125,7 +126,7 @@ class Terminal:
 
 def usual_name(tree: Path) -> str:
     """A name for the state of ``tree`` that no other tree has."""
-    words = re.sub(r"[^A-Za-z0-9_-]+", "-", tree.name).strip("-")[:40] or "tree"
+    words = re.sub(r"[^A-Za-z0-9-]+", "-", tree.name).strip("-")[:40] or "tree"
     return f"{words}-{hashlib.sha256(os.fsencode(tree)).hexdigest()[:8]}"
 
 
@@ -142,10 +143,12 @@ def publish(places: Places, wish: Wish, progress: Progress = lambda done: None, 
             if only_look and not os.path.lexists(wish.tree / IN_TREE):
                 done.outcome = "published"
                 return done
+            state = _state_directory(places, wish)
+            _become_owner(wish.tree / IN_TREE, state)
             own = _own_directory(wish.tree)
             with lock.exclusive(own / "publish.lock") as fd:
                 os.fchmod(fd, 0o600)
-                state = _state_directory(places, wish)
+                _usable(state)
                 _Work(wish, own, state, fd, done, progress).run(only_look)
         except OSError as error:
             raise _local(error) from error
@@ -175,10 +178,9 @@ def _local(error: OSError) -> Failure:
 
 def _check(places: Places, wish: Wish) -> None:
     tree = wish.tree
-    if not job.NAME.fullmatch(wish.name):
-        raise Failure(
-            "definition", Exit.CONFIG, f"The name {wish.name!r} must be up to 63 letters, digits, '-' and '_'.", "Choose another."
-        )
+    if not _NAME.fullmatch(wish.name):
+        message = f"The name {wish.name!r} must be up to 63 letters, digits, '.', '-' and '_', the first a letter or digit."
+        raise Failure("definition", Exit.CONFIG, message, "Choose another.")
     scan.check(wish.exclude)
     if not 1 <= wish.keep <= 1000:
         raise Failure("definition", Exit.CONFIG, f"{wish.keep} deltas can't be kept.", "Choose 1 to 1000.")
@@ -228,13 +230,33 @@ def _state_directory(places: Places, wish: Wish) -> Path:
     state = places.state(f"publish-{wish.name}")
     try:
         state.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if not os.access(state, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        message = f"The state directory {state} can't be used: {error.strerror}."
-        remedy = "Check its owner: it belongs to the account that publishes; or choose another with --state-dir."
-        raise Failure("state_unusable", Exit.LOCAL_IO, message, remedy) from error
+        raise _unusable(state, error.strerror) from error
     return state
+
+
+def _usable(state: Path) -> None:
+    if not os.access(state, os.W_OK | os.X_OK):
+        raise _unusable(state, os.strerror(errno.EACCES))
+
+
+def _unusable(state: Path, why: str | None) -> Failure:
+    remedy = "Check its owner: it belongs to the account that publishes; or choose another with --state-dir."
+    return Failure("state_unusable", Exit.LOCAL_IO, f"The state directory {state} can't be used: {why}.", remedy)
+
+
+def _become_owner(own: Path, state: Path) -> None:
+    """Go on as the account that owns the tree's own directory: a call by root would leave files that the scheduled ones can't replace."""
+    if os.geteuid() != 0 or not files.is_real_directory(own):
+        return
+    owner = own.lstat()
+    if owner.st_uid == 0:
+        return
+    if state.lstat().st_uid == 0:
+        os.chown(state, owner.st_uid, owner.st_gid)
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
 
 
 # At work
@@ -320,6 +342,9 @@ class _Work:
             return "what was kept of the last call is lost"
         if self._sha256_of_head() != state.head:
             return "the head in the tree is not the one that was published last"
+        if state.key and not self._key:
+            remedy = "Name the key with --sign-key, or go on without one on purpose with --anew."
+            raise Failure("no_signature", Exit.CONFIG, "The last head was signed, and this call names no key.", remedy)
         if self._key != state.key:
             return "the key that signs has changed"
         return ""

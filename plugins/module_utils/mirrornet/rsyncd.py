@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable
 
+from . import rsyncd_publish
 from .rsyncd_options import GLOBAL_OPTIONS, MODULE_OPTIONS, Option
 from .rsyncd_parameters import BY_KEY, Parameter, key_of, spelled, version_of
 from .rsyncd_values import KINDS, covers_everybody, show, suggest
@@ -239,6 +240,11 @@ def check_nesting(modules: Sequence[object], resolve: Callable[[str], str]) -> l
                 continue
             problems.append(Problem(inner_where, "path", message, "Move one of the two trees elsewhere"))
     return problems
+
+
+def check_publishing(modules: Sequence[object], exclude: object) -> list[Problem]:
+    """What keeps trees from being published as their modules ask for; ``exclude`` is what no module serves."""
+    return [Problem(label(position, modules[position - 1]), *parts) for position, *parts in rsyncd_publish.together(modules, exclude)]
 
 
 def check_variables(given: Iterable[str], known: Iterable[str]) -> list[Problem]:

@@ -85,6 +85,7 @@ MODULE_OPTIONS: tuple[Option, ...] = (
     Option("sentinel", "inside"),
     Option("sentinel_create", "flag"),
     Option("rebuild_flag", "flag_file"),
+    Option("publish", "publish"),
     Option("extra", "extra"),
 )
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Callable
 
+from . import rsyncd_publish
 from .rsyncd_options import GLOBAL_OPTIONS, MODULE_OPTIONS, Option
 from .rsyncd_parameters import BY_KEY, key_of
 
@@ -152,6 +153,11 @@ def _inside(value: str) -> Iterator[Complaint]:
     """A file in a tree, by its path from there."""
     if value.startswith("/") or value.endswith("/") or ".." in value.split("/"):
         yield f"{show(value)} is not the path of a file in the tree", "Write it as seen from the tree, without '..': .mirrornet/sentinel"
+
+
+def _publish(option: Option, value: object) -> Iterator[Complaint]:
+    """How the tree is told to mirrors."""
+    yield from rsyncd_publish.complaints(value)
 
 
 def _flag_file(option: Option, value: object) -> Iterator[Complaint]:
@@ -509,6 +515,7 @@ KINDS: dict[str, Callable[[Option, object], Iterator[Complaint]]] = {
     "log_format": _log_format,
     "module_name": _module_name,
     "motd": _motd,
+    "publish": _publish,
     "own_addresses": _own_addresses,
     "own_directory": _or_none(_file),
     "own_log": _own_log,
