@@ -178,6 +178,12 @@ class TestUnchanged:
         assert (done.outcome, done.digested, done.changed, done.gone) == ("published", 2, 4, 1)
         desk.true()
 
+    def test_a_file_with_several_names_is_read_once(self, desk: Desk) -> None:
+        for number in range(5):
+            os.link(desk.tree / "c", desk.tree / f"name-{number}")
+        assert desk.publish().digested == 4
+        desk.true()
+
     def test_looking_only(self, desk: Desk) -> None:
         places, wish = desk.places, publish.Wish(desk.tree, "tree")
         assert publish.publish(places, wish, only_look=True).outcome == "published"

@@ -13,7 +13,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -82,11 +82,12 @@ class Look:
         self._clock_fd = clock_fd
         self._tell = tell
 
-    def take(self, published: int | None, *, compare: bool, trust: bool) -> Found | None:
+    def take(self, published: int | None, *, settled: bool, compare: bool, trust: bool) -> Found | None:
         """Look until two scans agree; None if the tree is as at the last head.
 
-        ``published`` is the number of that head's scan. With ``compare`` the differences from it are found too; with ``trust`` digests
-        that are known need no reading. Raises Failure (``changing``, ``unreadable``, …) and OSError.
+        ``published`` is the number of that head's scan, ``settled`` whether all its digests are sure. With ``compare`` the differences
+        from it are found too; with ``trust`` digests that are known need no reading. Raises Failure (``changing``, ``unreadable``, …) and
+        OSError.
         """
         begun = generations(self._directory)
         former = kept(self._directory, published) if compare and published is not None else None
@@ -106,7 +107,7 @@ class Look:
                 if not comparison.digests.unknown:
                     return Found(current, comparison.digests, comparison.delta())
             elif same:
-                if not comparison.begin_with_former(present):
+                if settled or not comparison.begin_with_former(present):
                     return None
                 current = present
             else:
@@ -141,10 +142,24 @@ class Look:
         """Find out what is missing. From here on an interrupted call loses nothing."""
         current.save(known)
         forget(self._directory, *([published] if published is not None else []), _generation(current))
+        further: list[tuple[int, int]] = []
+        wanted = _each_once(digests.missing(current.scan, known), further)
         with current.journal() as journal:
-            for number, state, digest in digests.compute(self._tree, digests.missing(current.scan, known), clock, journal, done):
+            for number, state, digest in digests.compute(self._tree, wanted, clock, journal, done):
                 known.note(number, state, digest)
                 self._tell(done)
+        for number, first in further:
+            known.copy(known, first, number, 1)
+
+
+def _each_once(wanted: Iterator[tuple[int, scan.Line]], further: list[tuple[int, int]]) -> Iterator[tuple[int, scan.Line]]:
+    """Of each file one name; its other names go into ``further``, with the number of that one."""
+    first: dict[bytes, int] = {}
+    for number, line in wanted:
+        if line.links > 1 and first.setdefault(line.inode, number) != number:
+            further.append((number, first[line.inode]))
+        else:
+            yield number, line
 
 
 class _Comparison:

@@ -276,7 +276,7 @@ class _Work:
         why = self._new_epoch()
         published = state.generation if state is not None else None
         found = look.Look(wish.tree, wish.exclude, self._directory, self._lock_fd, self._note).take(
-            published, compare=not why, trust=not wish.anew
+            published, settled=state is not None and state.settled, compare=not why, trust=not wish.anew
         )
         if (
             state is not None
@@ -382,6 +382,7 @@ class _Work:
             tree=str(wish.tree),
             generation=found.generation,
             sizes=found.kept.sizes,
+            settled=not found.digests.open,
             epoch=new.epoch,
             serial=serial,
             head=hashlib.sha256(data).hexdigest(),
@@ -469,7 +470,7 @@ class _Work:
     def _adopt(self, state: State, found: Found) -> None:
         """The head stands, but more is known of what it stands for."""
         found.kept.save(found.digests)
-        self._remember(dataclasses.replace(state, generation=found.generation, sizes=found.kept.sizes))
+        self._remember(dataclasses.replace(state, generation=found.generation, sizes=found.kept.sizes, settled=not found.digests.open))
 
     def _remember(self, state: State) -> None:
         state.write(self._directory / "state.json")

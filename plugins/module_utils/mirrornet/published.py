@@ -24,6 +24,8 @@ class State:
     generation: int
     #: Bytes of that scan, and of its digests.
     sizes: tuple[int, int]
+    #: Whether all of these are sure: no file was so new that it has to be read again.
+    settled: bool
     epoch: str
     serial: int
     #: SHA-256 of the file ``head`` in hex digits, its mtime in seconds, and its ``index``.
