@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,22 +269,36 @@ class TestChanging:
         assert desk.publish().serial == 2
 
 
-#: Kills the process at its step number ``at``: when it is about to write, rename, remove, link or make something.
-KILL = """
-import os, signal
-steps = 0
-def hook(event, arguments):
-    global steps
-    if event == "open":
-        if not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)) or "{base}" not in str(arguments[0]):
+def kill_at(step: int, base: Path) -> None:
+    """Have this process killed at its step of that number: when it is about to write, rename, remove, link or make something below ``base``."""
+    steps = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal steps
+        if event == "open":
+            path, dummy, flags = arguments
+            if not isinstance(flags, int) or not flags & (os.O_WRONLY | os.O_RDWR) or str(base) not in str(path):
+                return
+        elif event not in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"):
             return
-    elif event not in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"):
-        return
-    steps += 1
-    if steps == {at}:
-        os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(hook)
-"""
+        steps += 1
+        if steps == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def publish_killed_at(step: int, desk: Desk) -> int:
+    """One call in a process of its own; its exit code, negative for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            kill_at(step, desk.base)
+            code = desk.publish().exit_code
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 class TestKilled:
@@ -297,10 +312,10 @@ class TestKilled:
                 (desk.tree / "c").write_text(f"content {at}")
                 (desk.tree / f"new-{at}").write_text("x")
             before = published(desk.tree).entries if (desk.own / "head").exists() else None
-            done = desk.run(program=KILL.format(at=at, base=desk.base))
-            if done.returncode == 0:
+            ended = publish_killed_at(at, desk)
+            if ended == 0:
                 break
-            assert done.returncode == -signal.SIGKILL, done.stderr
+            assert ended == -signal.SIGKILL
             if (desk.own / "head").exists():
                 assert published(desk.tree).entries in (before, truth(desk.tree))
             healed = desk.publish()
