@@ -534,7 +534,7 @@ def test_an_rsync_too_old_for_tls_is_refused() -> None:
 
 def test_every_option_is_a_parameter_or_the_role_s_own() -> None:
     own = {option.name for option in rsyncd_options.MODULE_OPTIONS if option.parameter is None}
-    assert own == {"hosts_allow_groups", "secrets", "extra", "sentinel", "sentinel_create", "rebuild_flag"}
+    assert own == {"hosts_allow_groups", "secrets", "extra", "sentinel", "sentinel_create", "rebuild_flag", "publish"}
     assert {p.kind for p in rsyncd_parameters.PARAMETERS} <= set(rsyncd_values.KINDS)
     assert len(rsyncd_parameters.BY_KEY) == len(rsyncd_parameters.PARAMETERS)
 
