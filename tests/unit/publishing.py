@@ -22,6 +22,7 @@ from typing import Any
 from conftest import ENGINE
 from mirrornet import head, publish
 from mirrornet.entry import Counts, Entry, counted, digest_text, merge, order, read
+from mirrornet.head import Head, Index
 from mirrornet.places import Places
 
 NAMES = [
@@ -84,8 +85,8 @@ def truth(tree: Path, leave: Sequence[bytes] = ()) -> list[Entry]:
 class Published:
     """What a mirror can read in a tree."""
 
-    head: head.Head
-    index: head.Index
+    head: Head
+    index: Index
     entries: list[Entry]
     #: What each listed delta holds, by its serial.
     deltas: dict[int, list[Entry]] = field(default_factory=dict)

@@ -165,11 +165,11 @@ def test_the_drawing_is_xml_and_holds_its_bars(plain: float, ours: float) -> Non
     drawing = parsed(picture.svg(figures(plain, ours)))
     assert drawing.tag == f"{SVG}svg"
     width, height = float(drawing.attrib["width"]), float(drawing.attrib["height"])
-    bars = [bar for bar in drawing.iter(f"{SVG}rect") if bar.get("class") in ("plain", "ours")]
+    bars = [shape for shape in drawing.iter(f"{SVG}rect") if shape.get("class") in ("plain", "ours")]
     assert len(bars) == 2 + 4 * 3 * 2
-    for bar in bars:
-        assert 0 <= float(bar.attrib["x"]) <= float(bar.attrib["x"]) + float(bar.attrib["width"]) <= width
-        assert 0 <= float(bar.attrib["y"]) <= float(bar.attrib["y"]) + float(bar.attrib["height"]) <= height
+    for shape in bars:
+        assert 0 <= float(shape.attrib["x"]) <= float(shape.attrib["x"]) + float(shape.attrib["width"]) <= width
+        assert 0 <= float(shape.attrib["y"]) <= float(shape.attrib["y"]) + float(shape.attrib["height"]) <= height
 
 
 def test_a_drawing_escapes_what_it_writes() -> None:

@@ -51,9 +51,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-def complaints(client: Any, modules: Any = MODULES) -> str:
+def complaints(client: Any, modules: Any = None) -> str:
     """All that is wrong with one client."""
-    return "\n".join(map(str, ssh_clients.check([client], modules)[1]))
+    return "\n".join(map(str, ssh_clients.check([client], MODULES if modules is None else modules)[1]))
 
 
 def given(**options: Any) -> dict[str, Any]:
