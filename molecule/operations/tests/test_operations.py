@@ -129,9 +129,13 @@ def test_fail2ban_bans_who_is_refused_and_nobody_else(host: Host) -> None:
     host.check_output("fail2ban-client set mirrornet-rsyncd ignoreself false")
     for dummy in range(6):
         host.run("rsync rsync://127.0.0.1/nonesuch/")
-    wait_for(host, "fail2ban-client status mirrornet-rsyncd | grep -q 'Total failed:.*[1-9]'")
+    wait_for(host, "fail2ban-client status mirrornet-rsyncd | grep -q 'Banned IP list:.*127.0.0.1'")
+    wait_for(host, "! rsync rsync://127.0.0.1/archive/")
     status = host.check_output("fail2ban-client status mirrornet-rsyncd")
-    host.run("fail2ban-client unban --all")
+    # What the jail hasn't read yet must not ban the next tests.
+    host.check_output("fail2ban-client set mirrornet-rsyncd ignoreself true")
+    host.check_output("fail2ban-client unban --all")
+    wait_for(host, "rsync rsync://127.0.0.1/archive/")
     assert "192.0.2.66" not in status
 
 
