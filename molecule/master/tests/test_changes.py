@@ -27,7 +27,7 @@ def transfer(host: Host) -> Iterator[str]:
     """A client whose transfer takes long; gives its unit."""
     host.check_output("head -c 50M /dev/zero >/srv/archive/slow && chmod 644 /srv/archive/slow")
     host.check_output("systemd-run --quiet --collect --unit=slow-client rsync --bwlimit=20 rsync://localhost/archive/slow /tmp/slow")
-    host.check_output("timeout 20 sh -c 'until pgrep --exact --euid nobody rsync; do sleep 0.2; done'")
+    host.check_output("timeout 60 sh -c 'until pgrep --exact --euid nobody rsync; do sleep 0.2; done'")
     yield "slow-client.service"
     host.run("systemctl stop slow-client; rm --force /srv/archive/slow /tmp/slow /tmp/.slow.*")
 
@@ -63,7 +63,7 @@ def test_a_master_set_up_by_hand_is_taken_over(host: Host) -> None:
     host.check_output("systemctl stop %s", SOCKET)
     host.check_output("rm --recursive /etc/systemd/system/mirrornet-rsyncd* /etc/systemd/system/rsync.service.d")
     host.check_output("systemctl daemon-reload && systemctl start rsync.service")
-    host.check_output("timeout 20 sh -c 'until rsync rsync://localhost/; do sleep 0.2; done'")
+    host.check_output("timeout 60 sh -c 'until rsync rsync://localhost/; do sleep 0.2; done'")
     result = play(name(host))
     assert result.code == 0, result.output
     assert not host.service("rsync.service").is_running

@@ -120,7 +120,7 @@ def held(host: Host):
 
 
 def wait_for(host: Host, shell: str) -> None:
-    host.check_output("timeout 20 sh -c %s", f"until {shell}; do sleep 0.2; done")
+    host.check_output("timeout 60 sh -c %s", f"until {shell}; do sleep 0.2; done")
 
 
 def test_a_module_s_limit_of_connections_holds_and_leaves_other_modules_alone(host: Host, held) -> None:

@@ -54,7 +54,7 @@ MESSAGES = [
 def squatter(hosts: dict[str, Host]) -> Iterator[None]:
     """Another program on port 8730."""
     hosts[HOST].check_output("systemd-run --quiet --collect --unit=squatter python3 -m http.server 8730")
-    hosts[HOST].check_output("timeout 20 sh -c 'until ss --listening --tcp --numeric | grep -q :8730; do sleep 0.2; done'")
+    hosts[HOST].check_output("timeout 60 sh -c 'until ss --listening --tcp --numeric | grep -q :8730; do sleep 0.2; done'")
     yield
     hosts[HOST].check_output("systemctl stop squatter")
 

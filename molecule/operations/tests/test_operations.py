@@ -20,7 +20,7 @@ METRICS = "/var/lib/prometheus/node-exporter/mirrornet_rsync.prom"
 FORGED = "[1] rsync denied on module archive from x (192.0.2.66)"
 
 
-def wait_for(host: Host, shell: str, seconds: int = 30) -> None:
+def wait_for(host: Host, shell: str, seconds: int = 90) -> None:
     host.check_output("timeout %s sh -c %s", str(seconds), f"until {shell}; do sleep 0.2; done")
 
 
