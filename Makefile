@@ -16,6 +16,8 @@ enter := tests/hosts/enter env PATH="$(PATH)"
 PYTHON ?= python3
 # How molecule is to run a scenario: test, or create, converge, verify, destroy, …
 DO ?= test
+# What takes longest begins first, so that nothing long is left alone at the end.
+long_scenarios := frontends master operations
 scenarios := $(sort $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 
 .PHONY: help
@@ -41,7 +43,7 @@ demo-down: ## Remove the demo's hosts and network
 .PHONY: test check lint types unit sanity unit-hosts molecule bench bench-trees soak
 test: venv hosts ## Run everything: check, sanity, the engine on all releases, all scenarios (JOBS=2)
 	@$(venv)/bin/python tests/tools/run_steps.py --jobs "$(or $(JOBS),$(shell echo $$(($$(nproc) + 1))))" \
-	    sanity $(addprefix molecule-,$(scenarios)) check unit-hosts
+	    $(addprefix molecule-,$(long_scenarios)) unit-hosts $(addprefix molecule-,$(filter-out $(long_scenarios),$(scenarios))) check sanity
 
 check: lint types unit ## Lint, types and unit tests: what to run before each commit
 
