@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+import hypothesis
 import pytest
 from mirrornet import job as jobs
 from mirrornet import lock, pull
@@ -29,6 +30,11 @@ from mirrornet.report import Report
 ENGINE = Path(__file__).parents[2] / "plugins" / "module_utils"
 #: What a master runs before each transfer.
 SENTINEL = Path(__file__).parents[2] / "roles" / "rsync_master" / "files" / "rsyncd-sentinel"
+
+
+# How long one example takes says something about the machine, not about the code.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def free_port() -> int:

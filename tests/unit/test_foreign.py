@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import Master, Mirror
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mirrornet import filelist, foreign
 from mirrornet import job as jobs
@@ -100,7 +100,6 @@ def test_what_is_no_line_is_refused(line: bytes) -> None:
         filelist.parse(line)
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=300)
     | st.lists(st.sampled_from([b"[Files]", b"[Version]", b"3", b"[End]", b"\n", b"1\tf\t2\ta", b""])).map(b"\n".join)
@@ -116,7 +115,6 @@ def test_any_bytes_are_a_list_or_refused(data: bytes) -> None:
             continue
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=3).filter(lambda line: b"\n" not in line)), st.data(), st.sampled_from([1, 7, 10**6]))
 def test_two_lists_are_compared_whatever_their_order_and_size(old: list[bytes], data: Any, bucket: int) -> None:
     new = data.draw(st.permutations(old + data.draw(st.lists(st.just(b"more")))))[: data.draw(st.integers(0, 99))]

@@ -592,7 +592,7 @@ class TestExclude:
         desk.true(leave=[b"a"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 40), unique=True, max_size=40), st.lists(st.integers(0, 40), unique=True, max_size=40), st.booleans())
 def test_how_scans_differ(tmp_path_factory: pytest.TempPathFactory, old: list[int], new: list[int], ordered: bool) -> None:
     """Every line is found to be the same, gone or come, wherever it has moved to."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 from mirrornet import rsyncd, rsyncd_options, rsyncd_parameters, rsyncd_values
 
@@ -554,13 +554,11 @@ def test_what_deserves_a_second_look_is_a_warning() -> None:
     assert [warning.split(":")[0] for warning in warnings] == [f"module 'archive' (item {n})" for n in (1, 2, 3, 4)]
 
 
-@settings(deadline=None)
 @given(some.lists(some.one_of(some.none(), some.text(), some.dictionaries(some.text(), some.text()))), some.text())
 def test_nonsense_is_refused_and_never_a_crash(items: list[object], key: str) -> None:
     assert rsyncd.check_modules([*items, {**GOOD, "x" + key: 1}])
 
 
-@settings(deadline=None)
 @given(some.sampled_from([option.name for option in rsyncd_options.MODULE_OPTIONS]), some.text(max_size=40))
 def test_no_text_that_passes_can_start_another_line(option: str, text: str) -> None:
     values: list[object] = [text, [text]]
