@@ -144,6 +144,13 @@ class TestCheckFile:
         assert mirror.pull(check_file="lastupdate").outcome == "updated"
         assert (mirror.target / "unannounced").exists()
 
+    def test_asked_for_once_a_run_also_for_its_age(self, dated: Master, mirror: Mirror) -> None:
+        options = {"check_file": "lastupdate", "stale_after": 3600}
+        mirror.pull(**options)
+        before = (dated.base / "log").read_text().count("rsync on tree/lastupdate")
+        assert mirror.pull(**options).way == "check_file"
+        assert (dated.base / "log").read_text().count("rsync on tree/lastupdate") == before + 1
+
     def test_full_check_when_due(self, dated: Master, mirror: Mirror) -> None:
         mirror.pull(check_file="lastupdate")
         (mirror.target / "latest").unlink()

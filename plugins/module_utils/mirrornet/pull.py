@@ -93,13 +93,13 @@ def choose(run: Run) -> Plan | None:
 
 def _ask(run: Run, origin: str) -> Plan | None:
     """What a source has to say, by the cheapest way that it offers."""
-    if run.job.stale_after:
-        _is_known(run, origin)  # For its age alone.
+    # Its age counts also for a source with a head.
+    known = _is_known(run, origin) if run.job.stale_after else None
     plan = fast.ask(run, origin)
     if plan is not None:
         _fresh_check_file(run).unlink(missing_ok=True)
         return plan
-    if _is_known(run, origin):
+    if _is_known(run, origin) if known is None else known:
         run.record.way = "check_file"
         return None
     if run.job.file_list is not None:
