@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirrornet import entry, head
+from mirrornet import entry, head, recent
 from mirrornet.entry import Entry
 from mirrornet.head import Head, Index, Listed
+from mirrornet.places import RECENT
 from trees import delta, describe
 
 
@@ -56,6 +57,7 @@ class Publisher:
             self.index = Index(self.index.manifest, (*self.index.deltas, self._delta(name, entries, records)))
         data = self.index.to_bytes()
         (self.own / head.index_name(self.serial)).write_bytes(data)
+        self._write_recent()
         files = [one for one in entries if one.kind == "f"]
         self.clock += 1
         time = f"2026-01-31T12:{self.serial // 60:02d}:{self.serial % 60:02d}Z"
@@ -73,6 +75,14 @@ class Publisher:
         draft.write_bytes(new.to_bytes())
         os.utime(draft, (self.clock, self.clock))
         draft.replace(self.own / "head")
+
+    def _write_recent(self) -> None:
+        """Before the head, and with the time that it is going to have."""
+        assert self.index is not None
+        path, time = self.own / RECENT, self.clock + 1
+        path.unlink(missing_ok=True)
+        path.write_bytes(recent.collect(self.own, self.index))
+        os.utime(path, (time, time))
 
     def new_epoch(self, letter: str) -> None:
         """As after the loss of what was known: nothing leads from the former row of serials to the next publish."""

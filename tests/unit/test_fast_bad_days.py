@@ -68,6 +68,7 @@ def wrong_counts(publisher: Publisher) -> None:
 def bomb(publisher: Publisher) -> None:
     """Lists that unpack to far more than they should."""
     publisher.publish()
+    (publisher.own / "recent").unlink()
     for path in publisher.own.glob("*.gz"):
         squeeze = zlib.compressobj(9, zlib.DEFLATED, 31)
         path.write_bytes(b"".join(squeeze.compress(b"\0" * (1 << 20)) for dummy in range(50)) + squeeze.flush())
@@ -79,13 +80,14 @@ def garbage(publisher: Publisher) -> None:
 
 def wrong_lists(publisher: Publisher) -> None:
     publisher.publish()
+    (publisher.own / "recent").unlink()
     for path in publisher.own.glob("*.gz"):
         path.write_bytes(b"nothing of the kind")
 
 
 def no_lists(publisher: Publisher) -> None:
     publisher.publish()
-    for path in publisher.own.glob("*-*"):
+    for path in (*publisher.own.glob("*-*"), publisher.own / "recent"):
         path.unlink()
 
 
@@ -357,7 +359,7 @@ class TestTiers:
         publisher.publish()
         mirror.pull(**USUAL)
         names = {path.name for path in (mirror.target / ".mirrornet").iterdir()}
-        assert names == {"head", "index-2", "manifest-1.gz", "delta-2.gz", "report.json", "log"}
+        assert names == {"head", "recent", "index-2", "manifest-1.gz", "delta-2.gz", "report.json", "log"}
 
 
 class TestKilled:

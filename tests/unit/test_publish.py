@@ -512,7 +512,7 @@ class TestFiles:
         (desk.tree / "c").write_text("last")
         desk.publish(keep=2)
         found = desk.true()
-        listed = {"head", "publish.lock", "index-7", "delta-6.gz", "delta-7.gz", f"manifest-{found.index.manifest.serial}.gz"}
+        listed = {"head", "recent", "publish.lock", "index-7", "delta-6.gz", "delta-7.gz", f"manifest-{found.index.manifest.serial}.gz"}
         assert {path.name for path in desk.own.iterdir()} == listed
 
     def test_few_manifests(self, desk: Desk) -> None:

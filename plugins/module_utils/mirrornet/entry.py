@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import io
 import re
 import zlib
 from array import array
@@ -200,6 +201,16 @@ def _unpacked(file: IO[bytes], size: int, sha256: str) -> Iterator[bytes]:
         raise _Bad(f"it is shorter than the {size} bytes of its index")
     if digest.hexdigest() != sha256:
         raise _Bad("its digest is not the one of its index")
+
+
+def is_list(data: bytes, size: int, sha256: str) -> bool:
+    """Whether ``data`` is a compressed list of that size and digest; what its records are worth is for ``read`` to say."""
+    try:
+        for dummy in _unpacked(io.BytesIO(data), size, sha256):
+            pass
+    except _Bad:
+        return False
+    return True
 
 
 def _parsed(texts: Iterator[bytes], delta: bool) -> Iterator[Entry]:

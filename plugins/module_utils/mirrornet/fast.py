@@ -17,7 +17,7 @@ from typing import Any
 from . import report, rsync
 from .errors import Exit, Failure
 from .files import read_json, replace, sync_directory, to_json
-from .places import IN_TREE
+from .places import IN_TREE, RECENT
 from .run import Run
 from .source import Plan
 
@@ -66,14 +66,23 @@ class _Everything:
 
 
 def _head_of(run: Run, origin: str) -> bytes | None:
-    """The head of a source; None if it has none that can be read."""
+    """The head of a source; None if it has none that can be read.
+
+    What most runs want next comes along, unless it is what came along the last time.
+    """
     run.recorder.phase("head")
-    fresh = run.places.head(run.job.name).with_name("head.new")
+    offered = run.places.offered(run.job.name)
+    offered.mkdir(exist_ok=True)
+    fresh = offered / HEAD
     fresh.unlink(missing_ok=True)
-    ended = run.fetch(rsync.fetch(run.program, run.job, origin, f"{IN_TREE}/{HEAD}", fresh), origin)
-    failure = rsync.failure(ended, origin, run.job.target)
-    if failure is not None and failure.kind != "incomplete":
-        raise failure
+    for names in ((HEAD, RECENT), (HEAD,)):
+        command = rsync.fetch(run.program, run.job, origin, f"{offered}/", *(f"{IN_TREE}/{name}" for name in names))
+        failure = rsync.failure(run.fetch(command, origin), origin, run.job.target)
+        if failure is not None and failure.kind != "incomplete":
+            raise failure
+        # What locks a key of SSH to a tree gives nothing at all if one of the files isn't there.
+        if failure is None or fresh.exists() or not origin.startswith("ssh:"):
+            break
     try:
         return fresh.read_bytes()
     except FileNotFoundError:

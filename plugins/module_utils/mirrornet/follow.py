@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from . import apply, approval, entry, fast, head, report, rsync
+from . import apply, approval, entry, fast, head, recent, report, rsync
 from .below import Below, Unexpected
 from .change import Change, TooMuch, from_deltas, from_manifest
 from .entry import Entry
@@ -28,7 +28,7 @@ from .errors import Exit, Failure
 from .files import replace
 from .head import Head, Index
 from .pattern import matcher
-from .places import IN_TREE
+from .places import IN_TREE, RECENT
 from .run import Run
 from .source import Plan
 
@@ -139,6 +139,7 @@ def _plan(run: Run, origin: str, data: bytes, due: bool, thorough: Container[byt
         return Plan(origin, rsync.Tally())
     run.recorder.phase("plan")
     lists = _Lists(run, origin)
+    lists.take_offered(new)
     serials = _serials(former, new)
     lists.fetch([head.index_name(new.serial), *map(head.delta_name, serials)], _LARGEST_LIST)
     index = lists.index(new)
@@ -335,6 +336,24 @@ class _Lists:
         """Where a list is; None if it is not here."""
         return next((path for path in (self._fresh / name, self.own / name) if path.is_file() and not path.is_symlink()), None)
 
+    def take_offered(self, new: Head) -> None:
+        """Have what came with the head as if it had been fetched, if it belongs to this head."""
+        offered = self._run.places.offered(self._run.job.name) / RECENT
+        if not offered.is_file() or offered.stat().st_size > recent.LONGEST:
+            return
+        members = recent.read(offered.read_bytes())
+        try:
+            index = head.parse_index(members.get(head.index_name(new.serial), b""), new)
+        except Failure:
+            return  # It is of another head: the files themselves are asked for.
+        name = head.index_name(new.serial)
+        if self.path(name) is None:
+            (self._fresh / name).write_bytes(members[name])
+        for one in index.deltas:
+            name = head.delta_name(one.serial)
+            if name in members and self.path(name) is None and entry.is_list(members[name], one.size, one.sha256):
+                (self._fresh / name).write_bytes(members[name])
+
     def fetch(self, names: list[str], most: int) -> None:
         """Bring those that are not here, in one connection; some may be missing at the source. Raises Failure if it can't be asked."""
         run = self._run
@@ -508,9 +527,9 @@ def _transfer(run: Run, origin: str, missing: list[Entry], files: Path) -> None:
 def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None) -> None:
     """The tree is the one of ``new``: keep it, and what leads to it, for ourselves and for whoever pulls from here. The head comes last."""
     name, own = run.job.name, Path(run.job.tree) / IN_TREE
+    published = (run.places.offered(name) / fast.HEAD).stat().st_mtime_ns
     if index is not None:
-        _pass_on(own, new, index)
-    published = run.places.head(name).with_name("head.new").stat().st_mtime_ns
+        _pass_on(own, new, index, published)
     replace(run.places.head(name), data, durable=False)  # If it is lost, the next run looks at the whole list.
     replace(own / fast.HEAD, data)
     os.utime(own / fast.HEAD, ns=(published, published))
@@ -522,14 +541,16 @@ def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None) ->
     shutil.rmtree(own / INCOMING, ignore_errors=True)
 
 
-def _pass_on(own: Path, new: Head, index: Index) -> None:
-    """Put the lists beside the head to come, and remove those that nobody needs any more."""
+def _pass_on(own: Path, new: Head, index: Index, published: int) -> None:
+    """Put the lists beside the head to come, which is of the time ``published``, and remove those that nobody needs any more."""
     named = [head.index_name(new.serial), head.manifest_name(index.manifest.serial), *(head.delta_name(one.serial) for one in index.deltas)]
     for name in named:
         fresh = own / INCOMING / "lists" / name
         if fresh.is_file():
             fresh.chmod(0o644)
             fresh.replace(own / name)
+    replace(own / RECENT, recent.collect(own, index), durable=False)
+    os.utime(own / RECENT, ns=(published, published))
     oldest = time.time() - _GRACE
     for path in chain(own.glob("index-*"), own.glob("manifest-*.gz"), own.glob("delta-*.gz")):
         if path.name not in named and path.lstat().st_ctime < oldest:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 #: The directory in a tree that belongs to the mirror itself: never deleted by a pull, never handed on by one.
 IN_TREE = ".mirrornet"
+#: In there, beside the head: the lists that most mirrors want next (see ``recent``).
+RECENT = "recent"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ class Places:
     def former_head(self, job: str) -> Path:
         """The head that the target held last, while it is between two trees."""
         return self.state(job) / "head.former"
+
+    def offered(self, job: str) -> Path:
+        """The directory for what the source that was asked last says of its tree: its head, and the lists that come with it."""
+        return self.state(job) / "offered"
 
     def heads(self, job: str) -> Path:
         """What was found out about the heads of sources."""

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Callable
 
-from . import digests, entry, files, head, job, lists, lock, look, report, scan
+from . import digests, entry, files, head, job, lists, lock, look, recent, report, scan
 from .entry import Counts, Entry
 from .errors import Exit, Failure
 from .head import Head, Index, Listed
 from .look import Found
-from .places import IN_TREE, Places
+from .places import IN_TREE, RECENT, Places
 from .published import State, names
 
 #: Deltas that an index lists, so that a mirror which has missed some needs no manifest.
@@ -38,7 +38,7 @@ _MOST_DELTAS = 64
 _SHARE = 0.1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LISTED = re.compile(r"(?:index-|delta-|manifest-)([1-9][0-9]{0,17})(?:\.gz)?")
-_DRAFT = re.compile(r"\.(?:head|index-\d+|delta-\d+\.gz|manifest-\d+\.gz)\.new")
+_DRAFT = re.compile(r"\.(?:head|recent|index-\d+|delta-\d+\.gz|manifest-\d+\.gz)\.new")
 #: Seconds between two words on progress.
 _TELL_EVERY = 0.5
 #: In the tree's own directory: as long as it is there, nothing is published.
@@ -365,6 +365,9 @@ class _Work:
         written = self._lists(found, serial, continued)
         index = written.index.to_bytes()
         files.replace(self._own / head.index_name(serial), index)
+        head_time = self._head_time(now)
+        # Before the head, so that nobody who has seen it gets an older one; not durably, since it is only a copy.
+        files.replace(self._own / RECENT, recent.collect(self._own, written.index), mtime=head_time, durable=False)
         new = Head(
             epoch=continued.epoch if continued is not None else secrets.token_hex(16),
             serial=serial,
@@ -386,7 +389,7 @@ class _Work:
             epoch=new.epoch,
             serial=serial,
             head=hashlib.sha256(data).hexdigest(),
-            head_time=self._head_time(now),
+            head_time=head_time,
             index=new.index,
             counts=written.counts,
             manifest=written.index.manifest,

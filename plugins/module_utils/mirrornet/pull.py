@@ -186,7 +186,7 @@ def _is_known(run: Run, origin: str) -> bool:
     run.recorder.phase("check file")
     fresh, known = _fresh_check_file(run), run.places.check_file(job.name)
     fresh.unlink(missing_ok=True)
-    ended = run.fetch(rsync.fetch(run.program, job, origin, job.check_file, fresh), origin)
+    ended = run.fetch(rsync.fetch(run.program, job, origin, str(fresh), job.check_file), origin)
     failure = rsync.failure(ended, origin, job.target)
     if failure is not None and failure.kind != "incomplete":
         raise failure

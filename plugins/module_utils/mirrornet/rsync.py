@@ -134,19 +134,23 @@ def argv(program: str, job: Job, source: str, target: str, mode: Mode, *, dry_ru
     return [*command, *job.rsync_options, *_connection(job, source), "--", whence, target.rstrip("/") + "/"]
 
 
-def fetch(program: str, job: Job, source: str, file: str, into: Path) -> list[str]:
-    """The command that brings one small file of the tree to ``into``, and nothing else."""
-    where = location.parse(source).argument + file
+def fetch(program: str, job: Job, source: str, into: str, *names: str) -> list[str]:
+    """The command that brings a small file of the tree to ``into``, or several into a directory, whose name ends with a slash; nothing else.
+
+    One that is there already with the source's size and time counts as the same.
+    """
+    where = location.parse(source).argument
     return [
         *_prefix(job),
         *_program(program, source),
         "--times",
+        "--chmod=F600",
         "--max-size=1m",
         *_STATED,
         *_connection(job, source),
         "--",
-        where,
-        str(into),
+        *(where + name for name in names),
+        into,
     ]
 
 
