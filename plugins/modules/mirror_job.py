@@ -295,7 +295,8 @@ options:
     default: /usr/bin/python3
 requirements:
   - Python 3.9 or later, rsync 3.1.0 or later and a cron daemon on the host
-extends_documentation_fragment: []
+extends_documentation_fragment:
+  - mirrornet.rsync.attributes
 attributes:
   check_mode:
     description: Predicts what the real run would change, also where rsync, cron or the account are still missing.

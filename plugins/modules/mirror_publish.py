@@ -56,14 +56,10 @@ options:
       - Where the host's jobs are defined, whose trees aren't published. By default C(/etc/mirrornet) for root, C(~/.config/mirrornet) for an ordinary user.
     type: path
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
+  - mirrornet.rsync.attributes
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    platforms: linux
 """
 
 EXAMPLES = r"""

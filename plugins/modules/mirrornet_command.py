@@ -41,14 +41,7 @@ options:
       - Directory for the notes, and where jobs are looked for. By default C(/etc/mirrornet) for root, C(~/.config/mirrornet) for an ordinary user.
     type: path
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  platform:
-    platforms: linux
+  - mirrornet.rsync.attributes
 """
 
 EXAMPLES = r"""

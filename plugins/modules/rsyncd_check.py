@@ -111,14 +111,10 @@ options:
     type: str
     default: rsync_master_
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
+  - mirrornet.rsync.attributes
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    platforms: linux
 author:
   - The mirrornet.rsync authors (@mirrornet)
 """

@@ -55,14 +55,7 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  platform:
-    platforms: linux
+  - mirrornet.rsync.attributes
 author:
   - The mirrornet.rsync authors (@mirrornet)
 """

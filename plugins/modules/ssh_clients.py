@@ -43,14 +43,7 @@ options:
     type: str
     default: ssh.service
 extends_documentation_fragment:
-  - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  platform:
-    platforms: linux
+  - mirrornet.rsync.attributes
 author:
   - The mirrornet.rsync authors (@mirrornet)
 """
