@@ -21,6 +21,7 @@ MISTAKES: dict[str, Any] = {
     "rsync_master_max_connections": 0,
     "rsync_master_uid": "no-such-user",
     "rsync_master_port": 8730,
+    "rsync_master_sign_key": "ssh-ed25519 AAAA its public half",
     "rsync_master_addresses": ["192.0.2.77"],
     "rsync_master_config_path": "/srv/gone/rsyncd.conf",
     "rsync_master_modules": [
@@ -33,13 +34,14 @@ MISTAKES: dict[str, Any] = {
     ],
 }
 MESSAGES = [
-    "has 13 problems; nothing was changed",
+    "has 14 problems; nothing was changed",
     "rsync_master_modlues: there is no such variable. Did you mean 'rsync_master_modules'?",
     "rsync_master_max_connections: 0 is out of range. Give a number from 1 to 65535.",
     "rsync_master_uid: there is no user 'no-such-user' on this host.",
     "rsync_master_port: port 8730 is in use: squatter.service listens on 0.0.0.0.",
     "rsync_master_addresses: this host does not have the address '192.0.2.77'.",
     "rsync_master_config_path: the directory '/srv/gone' does not exist.",
+    "rsync_master_sign_key: it is not a private key. Give what is in the private key's file",
     "module 'archive' (item 2): unknown option 'hosts_alow'. Did you mean 'hosts_allow'?",
     "module 'archive' (item 2): name: module 'archive' (item 1) has this name already",
     "module 'gone' (item 3): path: '/srv/gone' does not exist.",

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from plays import CHECKOUT, ansible, playbook
@@ -96,6 +98,7 @@ def test_a_head_appears_by_itself_after_a_change(host: Host) -> None:
         " && ssh-keygen -Y verify -f signers -I x -n mirrornet-head -s signature < line"
     )
     assert host.file("/etc/mirrornet/sign_key").mode == 0o600
+    assert host.check_output("ssh-keygen -y -f /etc/mirrornet/sign_key").split()[:2] == host.check_output("cat /etc/mirrornet/sign_key.pub").split()[:2]
     # The copy of the key that the account has goes with the call.
     wait_for(host, "! test -e /run/mirrornet-publish-archive", 120)
 
@@ -106,6 +109,12 @@ def test_what_publishes_is_confined(host: Host) -> None:
     assert found, shown
     assert float(found.group(1)) <= 2.0
     assert host.file("/srv/archive/.mirrornet").user == "nobody"
+
+
+@pytest.mark.on("master2")
+def test_a_given_key_signs(host: Host) -> None:
+    given = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "given.pub").read_text(encoding="ascii")
+    assert host.file("/etc/mirrornet/sign_key.pub").content_string == given
 
 
 @pytest.mark.on("master1")
