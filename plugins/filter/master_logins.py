@@ -16,26 +16,12 @@ description:
   - What it returns holds a password. Keep it out of loops and messages.
 positional: _input, masters, module, login, host
 options:
-  _input:
-    description: The variables of all hosts, usually C(hostvars).
-    type: dict
-    required: true
-  masters:
-    description: Names of the masters, usually C(groups['masters']).
-    type: list
-    elements: str
-    required: true
-  module:
-    description: Name of the rsync module.
-    type: str
-    required: true
   login:
     description: The name with which the mirror logs in.
     type: str
     required: true
-  host:
-    description: The host that wants to pull. It is never a source of its own.
-    type: str
+extends_documentation_fragment:
+  - mirrornet.rsync.module_on_masters
 seealso:
   - plugin: mirrornet.rsync.master_sources
     plugin_type: filter

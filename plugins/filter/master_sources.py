@@ -18,23 +18,8 @@ description:
   - A master whose C(rsync_master_public_scheme) is C(rsyncs) gets a URL that uses TLS, with its C(rsync_master_tls_port).
   - A module with C(state=absent) doesn't count.
 positional: _input, masters, module, host
-options:
-  _input:
-    description: The variables of all hosts, usually C(hostvars).
-    type: dict
-    required: true
-  masters:
-    description: Names of the masters, usually C(groups['masters']).
-    type: list
-    elements: str
-    required: true
-  module:
-    description: Name of the rsync module.
-    type: str
-    required: true
-  host:
-    description: The host that wants to pull. It is never a source of its own.
-    type: str
+extends_documentation_fragment:
+  - mirrornet.rsync.module_on_masters
 """
 
 EXAMPLES = r"""
