@@ -84,7 +84,6 @@ _value:
       sample: ["job 'docs': shedule: no such option; did you mean 'schedule'?"]
 """
 
-import dataclasses
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,7 +97,7 @@ from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import l
 
 CHOICES = {"state": ("present", "absent"), "run": ("never", "wait"), "remove_tree": (True, False)}
 #: What the engine keeps in a definition.
-DEFINITION = {item.name for item in dataclasses.fields(engine.Job)}
+DEFINITION = set(engine.OPTIONS)
 #: What an entry may say beside the options of mirror_job: the name under which its sources on the inventory's masters know it.
 LOGIN = "login"
 #: The options of mirror_job that belong to one job. Its other options (directories, programs) belong to the host.

@@ -373,7 +373,7 @@ report:
   sample: {"job": "sage", "outcome": "updated", "source": "rsync://master.example.org/sage/", "files": 12, "size": 73400320, "deletions": 2}
 """
 
-import dataclasses
+
 import json
 import os
 from pathlib import Path
@@ -383,11 +383,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.mirrornet import install, pull
 from ..module_utils.mirrornet.errors import Failure
-from ..module_utils.mirrornet.job import NAME, Job, check
+from ..module_utils.mirrornet.job import NAME, OPTIONS, Job, check
 from ..module_utils.mirrornet.places import Places, default_places
 
 #: Options that are the job's definition, under the same names.
-_DEFINITION = tuple(field.name for field in dataclasses.fields(Job))
+_DEFINITION = OPTIONS
 
 
 def main() -> None:

@@ -96,7 +96,6 @@ report:
   sample: {"changed": 3, "gone": 1, "digested": 2}
 """
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -104,6 +103,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import publish
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet.places import Places, default_places
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet.record import asdict
 
 
 def main() -> None:
@@ -135,7 +135,7 @@ def main() -> None:
         anew=params["anew"],
     )
     done = publish.publish(places, wish, only_look=module.check_mode)
-    report = dataclasses.asdict(done)
+    report = asdict(done)
     result: dict[str, Any] = {"changed": done.outcome == "published", "outcome": done.outcome, "report": report}
     result.update({name: report[name] for name in ("serial", "epoch") if report[name] is not None})
     if done.exit_code:

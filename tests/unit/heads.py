@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirrornet import entry, head, recent
 from mirrornet.entry import Entry
 from mirrornet.head import Head, Index, Listed
 from mirrornet.places import RECENT
+from mirrornet.record import replace
 from trees import delta, describe
 
 

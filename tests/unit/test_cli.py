@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ENGINE, Master, Mirror
+from mirrornet import arguments, cli
 from mirrornet.errors import MEANINGS, Exit
 
 
@@ -158,7 +159,7 @@ def test_account_that_is_missing(mirror: Mirror) -> None:
 
 
 def test_understanding_a_command_line_loads_no_tools_for_help() -> None:
-    program = "import sys; from mirrornet import cli; cli._parser().parse_args(['pull', 'tree']); sys.exit('shutil' in sys.modules)"
+    program = "import sys; from mirrornet import arguments; arguments.parser().parse_args(['pull', 'tree']); sys.exit('shutil' in sys.modules)"
     assert subprocess.run([sys.executable, "-S", "-c", program], env={**os.environ, "PYTHONPATH": str(ENGINE)}, check=False).returncode == 0
 
 
@@ -173,3 +174,9 @@ def test_help_is_as_wide_as_can_be_told() -> None:
     )
     assert "--file-list NAME" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("where", [[], ["--config-dir", "/c"], ["--state-dir", "/s"], ["--state-dir", "/s", "--config-dir", "/c"]])
+def test_what_cron_writes_is_read_as_the_parser_would(where: list[str]) -> None:
+    words = [*where, "pull", "--quiet", "tree"]
+    assert vars(cli._arguments(words)) == vars(arguments.parser().parse_args(words))

@@ -10,7 +10,6 @@ import subprocess
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ from conftest import Master, Mirror, free_port, tree
 from heads import Publisher
 from mirrornet import apply, fast, follow, pull
 from mirrornet.entry import Entry
+from mirrornet.record import replace
 from mirrornet.report import Report, utc
 from test_change import Killed, remove
 from test_fast import USUAL, is_same, log, own_head, settle

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import subprocess
 from pathlib import Path
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from mirrornet import head as heads
 from mirrornet.errors import Failure
 from mirrornet.head import Head, Index, Listed, allowed_signers, fingerprint, parse, parse_index, sign, verify
+from mirrornet.record import replace
 
 DIGEST = "0123456789abcdef" * 4
 HEAD = Head("9f" * 16, 42, DIGEST, 5, 3, 123, "2026-01-31T12:00:00Z")
@@ -41,9 +41,9 @@ class TestHead:
         assert HEAD.counts == (5, 3, 123)
 
     def test_same_tree(self) -> None:
-        assert HEAD.is_same_tree(dataclasses.replace(HEAD, time="2027-01-01T00:00:00Z", signature=b"x"))
+        assert HEAD.is_same_tree(replace(HEAD, time="2027-01-01T00:00:00Z", signature=b"x"))
         for other in ({"serial": 43}, {"epoch": "0" * 32}, {"index": "0" * 64}):
-            assert not HEAD.is_same_tree(dataclasses.replace(HEAD, **other))  # type: ignore[arg-type]
+            assert not HEAD.is_same_tree(replace(HEAD, **other))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         ("old", "new", "says"),
@@ -102,7 +102,7 @@ DELTA = Listed(42, "b" * 64, 2048, "c" * 64)
 
 def index_with_head(index: Index, serial: int | None = None) -> tuple[bytes, Head]:
     data = index.to_bytes()
-    return data, dataclasses.replace(HEAD, serial=serial or index.serial, index=hashlib.sha256(data).hexdigest())
+    return data, replace(HEAD, serial=serial or index.serial, index=hashlib.sha256(data).hexdigest())
 
 
 class TestIndex:
@@ -111,8 +111,8 @@ class TestIndex:
         [
             Index(MANIFEST),
             Index(MANIFEST, (DELTA,)),
-            Index(dataclasses.replace(MANIFEST, serial=42), (DELTA,)),
-            Index(MANIFEST, (dataclasses.replace(DELTA, serial=41), DELTA, dataclasses.replace(DELTA, serial=43))),
+            Index(replace(MANIFEST, serial=42), (DELTA,)),
+            Index(MANIFEST, (replace(DELTA, serial=41), DELTA, replace(DELTA, serial=43))),
         ],
     )
     def test_one_spelling(self, index: Index) -> None:
@@ -127,14 +127,14 @@ class TestIndex:
     @pytest.mark.parametrize(
         ("index", "says"),
         [
-            (Index(MANIFEST, (DELTA, dataclasses.replace(DELTA, serial=44))), "gaps"),
+            (Index(MANIFEST, (DELTA, replace(DELTA, serial=44))), "gaps"),
             (Index(MANIFEST, (DELTA, DELTA)), "gaps"),
-            (Index(MANIFEST, (dataclasses.replace(DELTA, serial=43), DELTA)), "gaps"),
-            (Index(dataclasses.replace(MANIFEST, serial=40), (DELTA,)), "don't lead from its manifest"),
-            (Index(dataclasses.replace(MANIFEST, serial=43), (DELTA,)), "don't lead from its manifest"),
-            (Index(dataclasses.replace(MANIFEST, size=-1)), "no index"),
-            (Index(dataclasses.replace(MANIFEST, sha256="")), "no index"),
-            (Index(MANIFEST, (dataclasses.replace(DELTA, base="../"),)), "not listed as it should be"),
+            (Index(MANIFEST, (replace(DELTA, serial=43), DELTA)), "gaps"),
+            (Index(replace(MANIFEST, serial=40), (DELTA,)), "don't lead from its manifest"),
+            (Index(replace(MANIFEST, serial=43), (DELTA,)), "don't lead from its manifest"),
+            (Index(replace(MANIFEST, size=-1)), "no index"),
+            (Index(replace(MANIFEST, sha256="")), "no index"),
+            (Index(MANIFEST, (replace(DELTA, base="../"),)), "not listed as it should be"),
         ],
     )
     def test_refused(self, index: Index, says: str) -> None:
@@ -149,15 +149,15 @@ class TestIndex:
             parse_index(data + b" ", head)
 
     def test_what_leads_from_a_head(self) -> None:
-        older = dataclasses.replace(DELTA, serial=41, base="d" * 64)
+        older = replace(DELTA, serial=41, base="d" * 64)
         index = Index(MANIFEST, (older, DELTA))
         assert index.after_manifest == (DELTA,)
-        assert index.since(dataclasses.replace(HEAD, serial=41, index="c" * 64)) == (DELTA,)
-        assert index.since(dataclasses.replace(HEAD, serial=40, index="d" * 64)) == (older, DELTA)
+        assert index.since(replace(HEAD, serial=41, index="c" * 64)) == (DELTA,)
+        assert index.since(replace(HEAD, serial=40, index="d" * 64)) == (older, DELTA)
         assert index.since(HEAD) == ()
-        assert index.since(dataclasses.replace(HEAD, serial=39, index="d" * 64)) is None, "too far back"
-        assert index.since(dataclasses.replace(HEAD, serial=41, index="d" * 64)) is None, "the same serial, but another tree"
-        assert index.since(dataclasses.replace(HEAD, serial=43)) is None, "newer than this"
+        assert index.since(replace(HEAD, serial=39, index="d" * 64)) is None, "too far back"
+        assert index.since(replace(HEAD, serial=41, index="d" * 64)) is None, "the same serial, but another tree"
+        assert index.since(replace(HEAD, serial=43)) is None, "newer than this"
 
 
 def new_key(directory: Path, name: str, kind: str = "ed25519") -> Path:
@@ -180,7 +180,7 @@ class TestSignatures:
         assert verify(signed, trusted) == "mirrornet"
         for change in ({"serial": 41}, {"index": "0" * 64}, {"epoch": "0" * 32}, {"time": "2026-01-31T12:00:01Z"}):
             with pytest.raises(Failure, match="signature of the head doesn't hold") as caught:
-                verify(dataclasses.replace(signed, **change), trusted)  # type: ignore[arg-type]
+                verify(replace(signed, **change), trusted)  # type: ignore[arg-type]
             assert caught.value.kind == "untrusted"
 
     def test_unsigned_and_signed_by_somebody_else(self, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ class TestSignatures:
         words = ["ssh-keygen", "-Y", "sign", "-q", "-n", "git", "-f", str(key)]
         signature = subprocess.run(words, input=HEAD.line, capture_output=True, check=True).stdout
         with pytest.raises(Failure, match="doesn't hold"):
-            verify(dataclasses.replace(HEAD, signature=signature), allowed_signers([public(key)]))
+            verify(replace(HEAD, signature=signature), allowed_signers([public(key)]))
 
     def test_rotation(self, tmp_path: Path) -> None:
         """Mirrors trust both keys for a while: neither the master's change of keys nor the order of mirrors matters."""

@@ -14,8 +14,8 @@ import ctypes
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from .below import Below, Unexpected
 from .change import Change, digest, is_content

@@ -9,10 +9,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
 
 from .below import Below, Stat, Unexpected
 from .entry import Entry, digest_text, order
+from .record import dataclass, field
 
 _BLOCK = 1 << 20
 

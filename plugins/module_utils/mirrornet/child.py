@@ -14,10 +14,10 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Callable
+
+from .record import dataclass, field
 
 #: No line of rsync's may fill memory: a hostile server can send one without end.
 _LONGEST_LINE = 64 * 1024

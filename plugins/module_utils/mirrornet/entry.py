@@ -15,10 +15,10 @@ import io
 import re
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import IO, Callable, NamedTuple
+from typing import IO, NamedTuple
 
 from .errors import Exit, Failure
 from .places import IN_TREE

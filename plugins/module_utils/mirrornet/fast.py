@@ -12,14 +12,17 @@ import contextlib
 import time
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
 
 from . import report, rsync
 from .errors import Exit, Failure
 from .files import read_json, replace, sync_directory, to_json
 from .places import IN_TREE, RECENT
+from .record import TYPE_CHECKING
 from .run import Run
 from .source import Plan
+
+if TYPE_CHECKING:
+    from typing import Any
 
 HEAD = "head"
 #: How often a run may find that a way that it took leads nowhere: deltas that don't fit, and a list that doesn't.

@@ -9,7 +9,11 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+
+from .record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 Owner = tuple[int, int]
 

@@ -15,7 +15,6 @@ import os
 import shutil
 import time
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -29,6 +28,7 @@ from .files import replace
 from .head import Head, Index
 from .pattern import matcher
 from .places import IN_TREE, RECENT
+from .record import dataclass
 from .run import Run
 from .source import Plan
 

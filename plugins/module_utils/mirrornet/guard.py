@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from .approval import ROLLED_BACK
 from .errors import Exit, Failure
 from .job import Job
 from .places import IN_TREE
+from .record import dataclass
 from .report import human
 from .source import Plan
 

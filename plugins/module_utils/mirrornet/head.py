@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from .entry import Counts
 from .errors import Exit, Failure
 from .places import IN_TREE
+from .record import TYPE_CHECKING, dataclass, replace
+
+if TYPE_CHECKING:
+    from typing import IO
 
 #: Version of the formats of head, index, manifest and delta.
 FORMAT = 1
@@ -241,8 +243,6 @@ def _is_key(kind: str, text: str) -> bool:
 
 def sign(head: Head, key: Path) -> Head:
     """The same head with a signature by the private key in ``key``, which has no passphrase. Raises Failure (``no_signature``)."""
-    from dataclasses import replace
-
     code, said, complaint = _ssh_keygen(["-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key)], head.line)
     signed = replace(head, signature=said)
     if code != 0 or not _SIGNATURE.fullmatch(said) or len(signed.to_bytes()) > LONGEST_HEAD:

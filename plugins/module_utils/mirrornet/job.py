@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional
 
 from . import location
 from .errors import Exit, Failure
 from .files import to_json
 from .places import Places
+from .record import TYPE_CHECKING, asdict, dataclass, field
+
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    Check = Callable[[Any], Optional[str]]
 
 #: Version of the definition's format. A later engine reads older ones.
 FORMAT = 1
@@ -154,8 +157,11 @@ class Job:
 
     def to_bytes(self) -> bytes:
         """The definition as it is on disk."""
-        return to_json({"format": FORMAT, **dataclasses.asdict(self)})
+        return to_json({"format": FORMAT, **asdict(self)})
 
+
+#: The names of a job's options.
+OPTIONS = tuple(Job.__annotations__)
 
 #: What says what is in a tree, by kind of tree. apt: indexes by hash (by-hash/) are not among them: they come first, as Debian asks of mirrors.
 INDEX_PRESETS: dict[str, tuple[str, ...]] = {
@@ -193,8 +199,6 @@ WAYS_TO_TRAVEL = frozenset(
     --skip-compress --sparse --whole-file
     """.split()
 )
-
-Check = Callable[[Any], Optional[str]]
 
 
 def _control(value: str) -> str | None:
@@ -450,7 +454,7 @@ class Checked:
 def check(definition: dict[str, Any]) -> Checked:
     """Look at a definition and name every problem at once, each with its option and the remedy."""
     given = {key: value for key, value in definition.items() if key != "format"}
-    known = [item.name for item in dataclasses.fields(Job)]
+    known = OPTIONS
     problems: list[str] = []
     if definition.get("format", FORMAT) != FORMAT:
         problems.append(f"format: is {definition['format']!r}, this version of mirrornet reads {FORMAT}: upgrade mirrornet on this host.")

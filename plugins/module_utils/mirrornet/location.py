@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+
+from .record import TYPE_CHECKING, dataclass
+
+if TYPE_CHECKING:
+    from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST = r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?)"
 _USER = r"(?:(?P<user>[^@:/\[\]\s-][^@:/\[\]\s]*)@)?"
 _URL = re.compile(rf"(?P<scheme>rsync|rsyncs|ssh)://{_USER}{_HOST}(?::(?P<port>[0-9]{{1,5}}))?/(?P<path>.*)")
-_DOUBLE_COLON = re.compile(rf"{_USER}{_HOST}::(?P<path>.*)")
+_DOUBLE_COLON = rf"{_USER}{_HOST}::(?P<path>.*)"
 #: rsync hands a path on to the far side's shell; these need no quoting in any.
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_.,+@:/=-]*")
+_PLAIN_PATH = r"[A-Za-z0-9_.,+@:/=-]*"
 
 _PORTS = {"rsync": 873, "rsyncs": 874, "ssh": 22}
 
@@ -66,7 +69,7 @@ def problem(value: Any) -> str | None:
         return "holds a control character (a newline, a tab, …): remove it"
     if re.match(r"[a-z]+://[^/@]*:[^/@]*@", value):
         return "holds a password, which would show in process lists and reports: remove it from the URL and use password_file"
-    match = _URL.fullmatch(value) or _DOUBLE_COLON.fullmatch(value)
+    match = _URL.fullmatch(value) or re.fullmatch(_DOUBLE_COLON, value)
     if not match:
         return "is not an rsync URL: write rsync://HOST[:PORT]/MODULE/, rsyncs://HOST/MODULE/ (TLS), ssh://USER@HOST/PATH/ or HOST::MODULE/"
     port = match.groupdict().get("port")
@@ -81,7 +84,7 @@ def _path_problem(scheme: str, path: str) -> str | None:
     if scheme == "ssh":
         if not path.strip("/"):
             return "names no directory: write ssh://USER@HOST/PATH/, or ssh://USER@HOST/./ for the tree that the key is locked to"
-        if not _PLAIN_PATH.fullmatch(path):
+        if not re.fullmatch(_PLAIN_PATH, path):
             return "has a path that a shell would not take literally: use letters, digits and . _ , + @ : = - /"
         return None
     if not path.partition("/")[0]:
@@ -91,7 +94,7 @@ def _path_problem(scheme: str, path: str) -> str | None:
 
 def parse(value: str) -> Location:
     """The parts of a source that ``problem`` has nothing against."""
-    match = _URL.fullmatch(value) or _DOUBLE_COLON.fullmatch(value)
+    match = _URL.fullmatch(value) or re.fullmatch(_DOUBLE_COLON, value)
     if match is None:
         raise ValueError(value)
     parts = match.groupdict()

@@ -14,6 +14,7 @@ import zipfile
 from . import (
     apply,
     approval,
+    arguments,
     bandwidth,
     below,
     change,
@@ -41,6 +42,7 @@ from . import (
     published,
     pull,
     recent,
+    record,
     report,
     rsync,
     rsyncd_file,
@@ -56,6 +58,7 @@ from . import (
 _ROOMS = (
     apply,
     approval,
+    arguments,
     bandwidth,
     below,
     change,
@@ -83,6 +86,7 @@ _ROOMS = (
     published,
     pull,
     recent,
+    record,
     report,
     rsync,
     rsyncd_file,

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Callable
+from collections.abc import Callable, Iterable
 
 
 def matcher(patterns: Iterable[str]) -> Callable[[bytes], bool]:

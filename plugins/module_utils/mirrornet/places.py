@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from .record import dataclass
 
 #: The directory in a tree that belongs to the mirror itself: never deleted by a pull, never handed on by one.
 IN_TREE = ".mirrornet"

@@ -9,17 +9,15 @@ What a killed call leaves is either not announced by any head, or finished by th
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import hashlib
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Callable
+from typing import IO
 
 from . import digests, entry, files, head, job, lists, lock, look, recent, report, scan
 from .entry import Counts, Entry
@@ -28,6 +26,7 @@ from .head import Head, Index, Listed
 from .look import Found
 from .places import IN_TREE, RECENT, Places
 from .published import State, names
+from .record import dataclass, replace
 
 #: Deltas that an index lists, so that a mirror which has missed some needs no manifest.
 KEEP = 64
@@ -473,7 +472,7 @@ class _Work:
     def _adopt(self, state: State, found: Found) -> None:
         """The head stands, but more is known of what it stands for."""
         found.kept.save(found.digests)
-        self._remember(dataclasses.replace(state, generation=found.generation, sizes=found.kept.sizes, settled=not found.digests.open))
+        self._remember(replace(state, generation=found.generation, sizes=found.kept.sizes, settled=not found.digests.open))
 
     def _remember(self, state: State) -> None:
         state.write(self._directory / "state.json")

@@ -8,12 +8,11 @@ The list is a file of the tree. It's made of the very scan that a head was made 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import filelist, publish, scan
+from . import filelist, publish, record, scan
 from .errors import Exit, Failure
 from .filelist import BadList, Seen
 from .files import read_json, replace, sync_directory, to_json
@@ -40,7 +39,7 @@ def publish_with_list(places: Places, wish: Wish, name: str, progress: Progress)
         return done
     try:
         if _write(wish.tree, state, name):
-            again = publish.publish(places, dataclasses.replace(wish, anew=False), progress)
+            again = publish.publish(places, record.replace(wish, anew=False), progress)
             if again.outcome not in ("published", "unchanged"):
                 return again
             done = _together(done, again)
@@ -58,7 +57,7 @@ def _stands_for(done: Publication, name: str) -> dict[str, object]:
 
 
 def _failed(done: Publication, failure: Failure) -> Publication:
-    return dataclasses.replace(
+    return record.replace(
         done, outcome="failed", kind=failure.kind, message=failure.message, remedy=failure.remedy, exit_code=int(failure.exit_code)
     )
 
@@ -68,7 +67,7 @@ def _together(done: Publication, again: Publication) -> Publication:
     if done.outcome == "unchanged":
         return again
     seconds = round(done.seconds + again.seconds, 3)
-    return dataclasses.replace(
+    return record.replace(
         done, serial=again.serial, epoch=again.epoch, entries=again.entries, files=again.files, size=again.size, seconds=seconds
     )
 

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import files, head
 from .entry import Counts
 from .head import Index, Listed
+from .record import asdict, dataclass, field
 
 
 @dataclass
@@ -55,7 +54,7 @@ class State:
 
     def write(self, path: Path) -> None:
         """Durably. Raises OSError."""
-        files.replace(path, files.to_json(dataclasses.asdict(self)))
+        files.replace(path, files.to_json(asdict(self)))
 
     @property
     def names(self) -> set[str]:

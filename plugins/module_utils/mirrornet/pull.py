@@ -5,23 +5,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
-from typing import Callable, TypeVar
 
 from . import approval, child, fast, guard, report, rsync, source, switch
 from .errors import Exit, Failure
 from .job import Job
 from .places import IN_TREE, Places
+from .record import TYPE_CHECKING, replace
 from .report import Report
 from .rsync import Mode
 from .run import Run, idle_of, under_lock
 from .source import Plan
 
-_Answer = TypeVar("_Answer")
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Answer = TypeVar("_Answer")
 
 #: A source that changes between plan and transfer makes the plan void; then a run plans once more.
 _ROUNDS = 2
@@ -163,7 +165,7 @@ def _as_listed_for(run: Run, origin: str, mode: Mode) -> Mode:
         return mode
     names = run.places.state(run.job.name) / "names"
     rsync.list_names(names, origin, mode.files_from.read_bytes().split(b"\0")[:-1])
-    return dataclasses.replace(mode, files_from=names)
+    return replace(mode, files_from=names)
 
 
 def _finish_plan(plan: Plan, ended: child.Ended, job: Job) -> None:

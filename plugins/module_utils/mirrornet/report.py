@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
 
 from . import __version__
 from .errors import Exit, Failure
 from .files import is_real_directory, read_json, replace, to_json
 from .lock import is_alive, this_process
 from .places import IN_TREE, Places
+from .record import TYPE_CHECKING, asdict, dataclass, field
+
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 #: Version of the record's format.
 FORMAT = 1
@@ -178,7 +179,7 @@ class Recorder:
             self._log.write(f"({self._lines - LOG_LINES} more lines)\n".encode())
         self._log.write(f"{report.finished} {report.line()}\n".encode("utf-8", "backslashreplace"))
         self._log.flush()
-        replace(self._places.report(report.job), to_json(dataclasses.asdict(report)))
+        replace(self._places.report(report.job), to_json(asdict(report)))
         add_to_history(self._places, report)
         self._places.running(report.job).unlink(missing_ok=True)
 
@@ -212,7 +213,7 @@ def recording(places: Places, report: Report) -> Iterator[Recorder]:
 
 def add_to_history(places: Places, report: Report) -> None:
     """Append the run to the job's history, one line; a single write, so that a busy run may do it beside the one at work."""
-    line = b" ".join(to_json(dataclasses.asdict(report)).split(b"\n")).strip() + b"\n"
+    line = b" ".join(to_json(asdict(report)).split(b"\n")).strip() + b"\n"
     fd = os.open(places.history(report.job), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         os.write(fd, line)

@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from . import location
@@ -18,6 +17,7 @@ from .errors import Exit, Failure
 from .files import read_json, replace, to_json
 from .job import Job
 from .places import IN_TREE
+from .record import dataclass
 
 #: --stats and --out-format as they are parsed here, and --contimeout.
 OLDEST = (3, 1, 0)
@@ -31,11 +31,10 @@ LARGEST_LIST = 4 << 30
 #: Options for what Tally reads.
 _STATED = ("--stats", "--no-human-readable", "--out-format=%i|%l|%n%L")
 
-_VERSION = re.compile(r"^rsync\s+version\s+v?(\d+)\.(\d+)(?:\.(\d+))?")
-_ITEM = re.compile(r"(?P<what>\*deleting  |[<>ch.][fdLDS].{9})\|(?P<size>\d+)\|(?P<name>.*)", re.DOTALL)
-_STAT = re.compile(
-    r"(?P<key>Number of files|Total bytes received|Total transferred file size): (?P<value>\d+)(?: bytes)?(?: \((?P<kinds>[^)]*)\))?"
-)
+# Patterns are compiled where they are needed first, which in most runs is nowhere.
+_VERSION = r"^rsync\s+version\s+v?(\d+)\.(\d+)(?:\.(\d+))?"
+_FILES = r"Number of files: (\d+)(?: \(([^)]*)\))?"
+_RECEIVED = "Total bytes received: "
 
 
 def find(memory: Path | None = None) -> str:
@@ -68,7 +67,7 @@ def _refuse_unless_new_enough(path: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failure("not_rsync", Exit.RSYNC, f"{path} --version doesn't work: {error}.", "Install the package rsync again.") from error
     first = output.decode("utf-8", "replace").partition("\n")[0]
-    match = _VERSION.match(first)
+    match = re.match(_VERSION, first)
     if match is None:
         raise Failure(
             "not_rsync",
@@ -272,8 +271,11 @@ class Item:
 
 def parse_item(line: str) -> Item | None:
     """The item in ``line``; None for any other line. rsync writes odd characters of a name as \\#ooo, so a name never spans lines."""
-    match = _ITEM.fullmatch(line)
-    return Item(match["what"], int(match["size"]), match["name"]) if match else None
+    what, rest = line[:11], line[12:]
+    if line[11:12] != "|" or not (what == "*deleting  " or (what[0] in "<>ch." and what[1] in "fdLDS")):
+        return None
+    size, bar, name = rest.partition("|")
+    return Item(what, int(size), name) if bar and size.isdecimal() and size.isascii() else None
 
 
 @dataclass
@@ -304,15 +306,12 @@ class Tally:
                 self.files += 1
                 self.size += item.size
             return
-        match = _STAT.fullmatch(line)
-        if match is None:
-            return
-        if match["key"] == "Number of files":
+        if line.startswith(_RECEIVED) and line[len(_RECEIVED) :].isdecimal():
+            self.received += int(line[len(_RECEIVED) :])
+        elif line.startswith("Number of files: ") and (match := re.fullmatch(_FILES, line)):
             # Devices and special files are in the total, but never in the tree.
-            kinds = re.findall(r"(reg|dir|link): (\d+)", match["kinds"] or "")
-            self.entries = sum(int(number) for dummy, number in kinds) if kinds else int(match["value"])
-        elif match["key"] == "Total bytes received":
-            self.received += int(match["value"])
+            kinds = re.findall(r"(reg|dir|link): (\d+)", match[2] or "")
+            self.entries = sum(int(number) for dummy, number in kinds) if kinds else int(match[1])
 
 
 @dataclass(frozen=True)
@@ -444,7 +443,7 @@ OF_THE_SOURCE = frozenset(
     )
 )
 
-_AT_ERROR = re.compile(r"^@ERROR: (?P<text>.*)$", re.MULTILINE)
+_AT_ERROR = r"(?m)^@ERROR: (?P<text>.*)$"
 
 
 def failure(ended: Ended, source: str, target: str) -> Failure | None:
@@ -464,7 +463,7 @@ def failure(ended: Ended, source: str, target: str) -> Failure | None:
         message = f"rsync was ended by signal {-ended.code} while it read from {source}."
         remedy = "If nobody did that on purpose, look for the kernel's out-of-memory messages. The next run goes on from here."
         return Failure("stopped", Exit.STOPPED, message, remedy)
-    said = _AT_ERROR.search(ended.error_text)
+    said = re.search(_AT_ERROR, ended.error_text)
     if ended.code == 5 or said is not None:
         return _refusal(source, said["text"] if said else "no reason given")
     kind, text = _CODES.get(ended.code, (_OTHER, "an error that its manual does not list"))

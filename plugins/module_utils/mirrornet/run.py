@@ -9,16 +9,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 from . import bandwidth, child, lock, report, rsync
 from .errors import Exit, Failure
 from .job import Job, lock_of
 from .places import Places
+from .record import dataclass
 from .report import Recorder, Report
 from .rsync import Tally
 

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import Callable
+from collections.abc import Callable
 
 from . import location, rsync
 from .errors import Exit, Failure
 from .job import Job
+from .record import dataclass, field
 
 #: Names of entries to be deleted that a plan remembers, to show them to the operator.
 _SHOWN = 20
