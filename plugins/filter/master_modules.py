@@ -14,7 +14,7 @@ description:
   - Takes a list of modules as it stands in C(rsync_master_modules).
     Turns C(hosts_allow_groups) into the addresses of the groups' hosts, and C(secrets) into a file for each module.
   - What it returns for the configuration holds no password, so that it can be shown, logged and compared.
-positional: _input, hostvars, groups, host, shared, directory, answers
+positional: _input, hostvars, groups, host, shared, directory, answers, uploads, account, program
 options:
   _input:
     description: The modules.
@@ -47,6 +47,18 @@ options:
     description: The directory that gets a file of passwords for each module that needs one.
     type: str
     default: /etc/rsyncd.secrets.d
+  uploads:
+    description: What is said of mirrors that hand in reports, usually C(rsync_master_uploads).
+    type: dict
+    default: {}
+  account:
+    description: The account, and group, that reports go to.
+    type: str
+    default: mirrornet-reports
+  program:
+    description: What keeps reports small, run before each upload.
+    type: str
+    default: /usr/local/lib/mirrornet/rsyncd-quota
 """
 
 EXAMPLES = r"""
@@ -66,6 +78,14 @@ _value:
       description: The modules in their order, for the configuration. Without passwords; values of unknown options are left out too.
       type: list
       elements: raw
+    uploads:
+      description: The modules in which mirrors hand in reports, one for each login.
+      type: list
+      elements: dict
+    served:
+      description: Both, as far as they are modules at all.
+      type: list
+      elements: dict
     secrets:
       description: For each module that needs a file of passwords the C(name) of the file and its C(entries) of C(name) and C(password).
       type: list
@@ -94,7 +114,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.mirrornet.rsync.plugins.filter.unknown_names import hint
-from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import rsyncd, rsyncd_options, rsyncd_values
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import (
+    rsyncd,
+    rsyncd_options,
+    rsyncd_values,
+)
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import uploads as reports
 
 KNOWN = {option.name for option in rsyncd_options.MODULE_OPTIONS}
 #: The variable with which a host says from where it connects.
@@ -110,8 +135,11 @@ def master_modules(
     shared: Any = (),
     directory: str = "/etc/rsyncd.secrets.d",
     answers: Sequence[Mapping[str, Any]] = (),
+    uploads: Any = None,
+    account: str = "mirrornet-reports",
+    program: str = "/usr/local/lib/mirrornet/rsyncd-quota",
 ) -> dict[str, Any]:
-    """The completed ``modules``, their passwords, and everything that is wrong with either."""
+    """The completed ``modules`` and those for reports, their passwords, and everything that is wrong with any of them."""
     inventory = Inventory(hostvars or {}, groups or {}, host, {str(said.get("item")): said for said in answers})
     problems = [
         rsyncd.Problem(SHARED, "", *complaint) for complaint in (rsyncd_values.check_secrets(shared) if shared not in ([], ()) else [])
@@ -132,11 +160,25 @@ def master_modules(
         if entries:
             files.append({"name": str(module.get("name")), "entries": entries})
     sound = [module for module in served if isinstance(module, dict)]
+    made: list[dict[str, Any]] = []
+    logins = [str(entry["name"]) for entry in shared if isinstance(entry, Mapping) and "name" in entry] if isinstance(shared, list) else []
+    wrong = reports.check({} if uploads is None else uploads, logins, given)
+    for module in [] if wrong or not uploads else reports.modules(uploads, logins, given, reports.Where(account, program)):
+        done, entries, found = complete(module, shared, directory)
+        found += inventory.admit(done)
+        # All that can be wrong here is said of all of them.
+        wrong += [problem for parts in found if (problem := rsyncd.Problem(reports.VARIABLE, *parts)) not in wrong]
+        made.append(done)
+        files.append({"name": str(done["name"]), "entries": entries})
+    problems += wrong
     return {
         "modules": served if isinstance(modules, (list, tuple)) else modules,
+        "uploads": made,
+        "served": sound + made,
         "secrets": files,
         "strangers": sorted(inventory.strangers),
-        "writable": [str(module["path"]) for module in sound if "path" in module and rsyncd.may_be_written(module)],
+        "writable": [str(module["path"]) for module in sound if "path" in module and rsyncd.may_be_written(module)]
+        + ([reports.directory(uploads)] if made else []),
         "log_files": sorted({str(module["log_file"]) for module in sound if "log_file" in module}),
         "problems": [dataclasses.asdict(problem) for problem in problems],
     }

@@ -66,6 +66,20 @@ options:
     description:
       - The directory of the files of passwords that M(mirrornet.rsync.rsyncd_secrets) keeps. Passwords themselves don't belong here.
     type: path
+  uploads:
+    description:
+      - The modules in which mirrors hand in reports, as the filter P(mirrornet.rsync.master_modules#filter) makes them.
+    type: list
+    elements: dict
+    default: []
+  uploads_path:
+    description:
+      - The directory of all reports. It may still have to be made.
+    type: path
+  uploads_account:
+    description:
+      - The account, and group, that reports go to. It may still have to be made.
+    type: str
   ssh:
     description:
       - The clients over SSH, as C(clients) the list that the filter P(mirrornet.rsync.ssh_clients#filter) returns, as C(user) their account.
@@ -260,6 +274,7 @@ from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import (
     rsyncd_secrets,
     ssh_clients,
     ssh_host,
+    uploads,
 )
 
 
@@ -340,6 +355,9 @@ def main():
             "problems": {"type": "list", "elements": "dict", "default": []},
             # Where they are is no secret.
             "secrets_directory": {"type": "path", "no_log": False},
+            "uploads": {"type": "list", "elements": "dict", "default": []},
+            "uploads_path": {"type": "path"},
+            "uploads_account": {"type": "str"},
             "ssh": {"type": "dict", "default": {}},
             "frontend": {"type": "str", "choices": ["auto", "systemd_socket", "inetd", "xinetd", "daemon"]},
             "frontends": {"type": "dict", "default": {}},
@@ -358,13 +376,17 @@ def main():
     problems = rsyncd.check_variables(params["variables"], params["known_variables"])
     problems += rsyncd.check_globals(params["options"], params["prefix"])
     problems += rsyncd.check_modules(params["modules"])
+    problems += uploads.between(params["modules"], params["uploads"])
     problems += rsyncd.check_publishing(params["modules"], params["options"].get("exclude"))
     problems += [rsyncd.Problem(**problem) for problem in params["problems"]]
     rsync = rsyncd_host.find_rsync()
     version = rsyncd_host.rsync_version(rsync) if rsync else ""
     problems += rsyncd.check_versions(params["modules"], params["options"], version, params["prefix"])
+    problems += uploads.check_version(params["uploads"], version)
     check_host(params, problems)
     problems += check_ssh(params["ssh"], params["prefix"])
+    if params["uploads"]:
+        problems += uploads.check_host(params["uploads_path"], params["uploads_account"], params["modules"])
     found = check_frontend(params, problems)
 
     # What rsync says to a configuration with known faults would only repeat them in other words.
@@ -375,7 +397,8 @@ def main():
             problems.append(rsyncd.Problem("rsyncd.conf", "", "rsync says: " + said, remedy))
 
     problems = rsyncd.in_order(problems)
-    for warning in rsyncd.advise(params["modules"], version):
+    # One of the modules for reports says what all of them would.
+    for warning in rsyncd.advise([*params["modules"], *params["uploads"][:1]], version):
         module.warn(warning)
     changelog = cves.changelog(rsync or "")
     unfixed = cves.unfixed(version, changelog)

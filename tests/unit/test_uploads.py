@@ -10,52 +10,117 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import free_port, wait_until
-from mirrornet import rsyncd, uploads
+from mirrornet import uploads
 
 RSYNC = shutil.which("rsync") or "rsync"
 QUOTA = Path(__file__).parents[2] / "roles/rsync_master/files/rsyncd-quota"
 PASSWORDS = {"mirror1": "the password of mirror1", "mirror2": "the password of mirror2"}
 
 
+WHERE = uploads.Where("reports", "/usr/local/lib/mirrornet/rsyncd-quota")
+SERVED: list[object] = [{"name": "archive", "path": "/srv/archive"}, {"name": "with.dot", "path": "/srv/dot"}]
+
+
+def said(given: object, served: list[object] = SERVED) -> str:
+    return "\n".join(map(str, uploads.check(given, PASSWORDS, served)))
+
+
 @pytest.mark.parametrize(
-    ("upload", "message"),
+    ("given", "message"),
     [
-        ({}, "upload without a name (item 1): name: None can't be"),
-        ("mirror1", "is not a dictionary"),
-        ({"name": "../x"}, "can't be the name of an upload"),
-        ({"name": "a\nb"}, "can't be the name of an upload"),
-        ({"name": "stranger"}, "it has no password"),
-        ({"name": "mirror1", "host_allow": []}, "Did you mean 'hosts_allow'?"),
-        ({"name": "mirror1", "hosts_allow": []}, "the list is empty"),
-        ({"name": "mirror1", "hosts_allow": ["mirror1.example.org"]}, "is not an address"),
-        ({"name": "mirror1", "file_size": 0}, "0 is out of range"),
-        ({"name": "mirror1", "file_size": "1M"}, "is not a whole number"),
-        ({"name": "mirror1", "jobs": []}, "is not a list of names"),
-        ({"name": "mirror1", "jobs": "archive"}, "is not a list of names"),
-        ({"name": "mirror1", "jobs": ["*"]}, "'*' can't be the name of a job"),
-        ({"name": "mirror1", "jobs": ["a/b"]}, "can't be the name of a job"),
+        ("mirror1", "'mirror1' is not a dictionary"),
+        ([{"logins": ["mirror1"]}], "is not a dictionary"),
+        ({"login": ["mirror1"]}, "unknown option 'login'. Did you mean 'logins'?"),
+        ({"jobs": ["archive"]}, "logins: None is not a list of logins"),
+        ({"logins": None}, "logins: it has no value"),
+        ({"logins": "mirror1"}, "logins: 'mirror1' is not a list of logins"),
+        ({"logins": []}, "logins: [] is not a list of logins"),
+        ({"logins": ["stranger"]}, "logins: 'stranger' has no password, so that nobody could log in by it. Add it to rsync_master_secrets"),
+        ({"logins": ["other*"]}, "logins: 'other*' has no password"),
+        ({"logins": ["../x"]}, "logins: '../x' can't be a login"),
+        ({"logins": ["a\nb"]}, "logins: 'a\\nb' can't be a login"),
+        ({"logins": ["@group"]}, "logins: '@group' can't be a login"),
+        ({"logins": [1]}, "logins: 1 can't be a login"),
+        ({"logins": ["mirror*"], "hosts_allow": []}, "hosts_allow: the list is empty"),
+        ({"logins": ["mirror*"], "hosts_allow": ["mirror1.example.org"]}, "is not an address"),
+        ({"logins": ["mirror*"], "file_size": 0}, "file_size: 0 is out of range"),
+        ({"logins": ["mirror*"], "file_size": "1M"}, "file_size: '1M' is not a whole number"),
+        ({"logins": ["mirror*"], "jobs": []}, "jobs: [] is not a list of names"),
+        ({"logins": ["mirror*"], "jobs": "archive"}, "jobs: 'archive' is not a list of names"),
+        ({"logins": ["mirror*"], "jobs": ["*"]}, "jobs: '*' can't be the name of a job"),
+        ({"logins": ["mirror*"], "jobs": ["a/b"]}, "jobs: 'a/b' can't be the name of a job"),
+        ({"logins": ["mirror*"], "path": "reports"}, "path: 'reports' is not an absolute path"),
+        ({"logins": ["mirror*"], "path": "/tmp/reports"}, "path: '/tmp/reports' lies where a tree can't"),
+        ({"logins": ["mirror*"], "path": "/var/lib/"}, "path: '/var/lib/' is a directory of the system"),
     ],
 )
-def test_a_wrong_upload_is_refused_by_name(upload: object, message: str) -> None:
-    assert message in "\n".join(map(str, uploads.check([upload], list(PASSWORDS))))
+def test_what_is_wrong_is_said_with_the_option_and_the_remedy(given: object, message: str) -> None:
+    assert message in said(given)
+    assert all(line.startswith("rsync_master_uploads: ") for line in said(given).splitlines())
 
 
-def test_lists_and_names_that_come_twice() -> None:
-    assert "it is not a list" in str(uploads.check({"name": "mirror1"}, [])[0])
-    assert "an earlier upload has this name" in str(uploads.check([{"name": "mirror1"}] * 2, list(PASSWORDS))[0])
-    assert (
-        uploads.check([{"name": "mirror1", "jobs": ["archive"], "hosts_allow": ["192.0.2.1"]}, {"name": "mirror2"}], list(PASSWORDS)) == []
+def test_reports_need_names() -> None:
+    assert "jobs: there is no module that a job could be named after. List the names" in said({"logins": ["mirror*"]}, SERVED[1:])
+    assert said({"logins": ["mirror*"], "jobs": ["docs"]}, []) == ""
+
+
+def test_a_login_that_can_t_name_a_directory_is_refused() -> None:
+    [problem] = uploads.check({"logins": ["*"]}, ["a@b"], SERVED)
+    assert "the login 'a@b' can't name a directory" in str(problem)
+
+
+def test_nothing_said_is_nothing_made() -> None:
+    assert uploads.check({}, [], []) == []
+    assert said({"logins": ["mirror1", "mirror?"], "path": "/srv/reports/", "file_size": 1}) == ""
+
+
+def test_each_login_has_a_module_of_its_own() -> None:
+    made = uploads.modules(
+        {"logins": ["mirror*"], "path": "/srv/reports/", "hosts_allow": ["192.0.2.1"]}, [*PASSWORDS, "other"], SERVED, WHERE
     )
+    assert [(module["name"], module["path"], module["auth_users"]) for module in made] == [
+        ("report-mirror1", "/srv/reports/mirror1", ["mirror1"]),
+        ("report-mirror2", "/srv/reports/mirror2", ["mirror2"]),
+    ]
+    assert {str(module["filter"]) for module in made} == {"['+ /archive.json', '- *']"}
+    assert uploads.between(SERVED, [{**module, "secrets_file": "/s"} for module in made]) == []
 
 
-def test_the_modules_pass_the_check_of_modules() -> None:
-    where = uploads.Where("/var/lib/reports", "reports", "/usr/local/lib/mirrornet/rsyncd-quota")
-    made = [{**uploads.module({"name": name}, where, ["archive"]), "secrets_file": "/s"} for name in PASSWORDS]
-    assert rsyncd.check_modules(made) == []
+def test_modules_that_get_in_each_other_s_way_are_told_by_the_variable() -> None:
+    made = [{**module, "secrets_file": "/s"} for module in uploads.modules({"logins": ["mirror1"]}, PASSWORDS, SERVED, WHERE)]
+    [twice] = uploads.between([{"name": "Report-Mirror1", "path": "/srv/x"}], made)
+    assert str(twice).startswith("rsync_master_uploads: module 'Report-Mirror1' (item 1) has this name already")
+    [inside] = uploads.between([{"name": "all", "path": "/var/lib"}], made)
+    assert str(inside).startswith("rsync_master_uploads: its clients may write, and it lies inside the path of module 'all' (item 1)")
+    [outside] = uploads.between([{"name": "all", "path": "/var/lib/mirrornet-reports/mirror1/x"}], made)
+    assert str(outside).startswith("module 'all' (item 1): path: it lies inside the path of rsync_master_uploads, whose clients may write")
+
+
+def test_an_rsync_that_can_t_limit_uploads_is_refused() -> None:
+    made = uploads.modules({"logins": ["mirror1"]}, PASSWORDS, SERVED, WHERE)
+    assert "'early exec'" in str(uploads.check_version(made, "3.1.3"))
+    assert uploads.check_version(made, "3.2.3") == []
+
+
+def test_a_directory_of_something_else_s_is_left_alone(tmp_path: Path) -> None:
+    def found(path: Path) -> str:
+        return "\n".join(map(str, uploads.check_host(str(path), "no such group", [{"name": "all", "path": str(tmp_path / "srv")}])))
+
+    assert found(tmp_path / "none") == ""
+    (tmp_path / "empty").mkdir()
+    assert found(tmp_path / "empty") == ""
+    (tmp_path / "empty/file").touch()
+    assert "is there already, and holds something else. Give reports a directory of their own" in found(tmp_path / "empty")
+    (tmp_path / "link").symlink_to("empty")
+    assert "is not a directory itself" in found(tmp_path / "link")
+    assert "is not a directory itself" in found(tmp_path / "empty/file")
+    assert "can't be looked at: Not a directory" in found(tmp_path / "empty/file/below")
+    (tmp_path / "srv/reports").mkdir(parents=True)
+    (tmp_path / "other").symlink_to("srv")
+    assert "it lies inside the path of module 'all' (item 1), which would publish" in found(tmp_path / "other/reports")
 
 
 class Door:
@@ -90,10 +155,9 @@ def door(tmp_path: Path) -> Iterator[Door]:
         f"log file = {tmp_path / 'log'}",
         f"lock file = {tmp_path / 'lock'}",
     ]
-    where = uploads.Where(str(tmp_path / "up"), "", str(QUOTA))
-    for name in PASSWORDS:
-        (tmp_path / "up" / name).mkdir(parents=True)
-        made: dict[str, Any] = uploads.module({"name": name, "file_size": 64}, where, ["archive", "docs"])
+    given = {"logins": ["mirror*"], "path": str(tmp_path / "up"), "file_size": 64, "jobs": ["archive", "docs"]}
+    for made in uploads.modules(given, PASSWORDS, [], uploads.Where("", str(QUOTA))):
+        Path(str(made["path"])).mkdir(parents=True)
         lines.append(f"[{made['name']}]")
         for option, value in made.items():
             if option not in ("name", "uid", "gid"):
@@ -121,11 +185,11 @@ def test_a_report_arrives_and_the_next_one_takes_its_place(door: Door) -> None:
     report = door.base / "report.json"
     for content in ("first", "second, and longer"):
         report.write_text(content)
-        said = door.run("--times", str(report), "UP/archive.json")
+        said = door.run("--ignore-times", "--whole-file", str(report), "UP/archive.json")
         assert said.returncode == 0, said.stderr
         assert (door.base / "up/mirror1/archive.json").read_text() == content
     assert door.there() == ["archive.json"]
-    assert (door.base / "up/mirror1/archive.json").stat().st_mode & 0o777 == 0o600
+    assert (door.base / "up/mirror1/archive.json").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_mirror_neither_lists_nor_reads(door: Door) -> None:
@@ -155,6 +219,14 @@ def test_a_mirror_neither_lists_nor_reads(door: Door) -> None:
         ("--partial-dir=../mirror2", "report.json", "UP/archive.json"),
         ("--temp-dir=../mirror2", "report.json", "UP/archive.json"),
         ("--link-dest=/etc", "report.json", "UP/archive.json"),
+        ("--times", "report.json", "UP/archive.json"),
+        ("--files-from=:archive.json", ".", "UP/"),
+        ("--delete", "report.json", "UP/archive.json"),
+        ("--checksum", "report.json", "UP/archive.json"),
+        ("--recursive", "named/", "UP/"),
+        ("--dirs", "named/archive.json", "UP/"),
+        ("--devices", "--specials", "fifo/archive.json", "UP/"),
+        ("--log-file-format=%o", "--remote-option=--log-file=x", "report.json", "UP/archive.json"),
         ("--perms", "--owner", "--group", "report.json", "UP/archive.json"),
     ],
 )
@@ -164,6 +236,9 @@ def test_a_mirror_writes_nothing_but_its_report(door: Door, words: tuple[str, ..
     (door.base / "directory").mkdir()
     (door.base / "directory/archive.json").write_text("deeper")
     (door.base / "empty").mkdir()
+    (door.base / "named/archive.json").mkdir(parents=True)
+    (door.base / "fifo").mkdir()
+    os.mkfifo(door.base / "fifo/archive.json")
     (door.base / "link").mkdir()
     (door.base / "link/archive.json").symlink_to("/etc/passwd")
     local = [str(door.base / word) if (door.base / word.rstrip("/")).exists() else word for word in words]
@@ -189,11 +264,3 @@ def test_what_is_too_large_is_cut_and_leaves_nothing_that_grows(door: Door) -> N
     assert sum(path.stat().st_size for path in (door.base / "up/mirror1").iterdir()) <= 64 * 1024
     assert door.run(str(door.base / "report.json"), "UP/archive.json").returncode == 0
     assert door.there() == ["archive.json"]
-
-
-def test_a_directory_with_more_than_may_lie_there_is_closed_with_a_word(door: Door) -> None:
-    for name in ("a", "b", "c"):
-        (door.base / "up/mirror1" / name).touch()
-    said = door.run(str(door.base / "report.json"), "UP/archive.json")
-    assert said.returncode != 0
-    assert "report-mirror1 is full: 3 files lie there, and 2 may" in said.stderr
