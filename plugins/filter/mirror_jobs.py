@@ -77,6 +77,9 @@ _value:
     passwords:
       description: The C(password) of each job that has one, by its name. Taken out of RV(_value.jobs), so that loops don't show it.
       type: dict
+    report_passwords:
+      description: The C(report_password) of each job that has one, likewise.
+      type: dict
     problems:
       description: One sentence for each problem, with the job and the remedy; empty when all is well.
       type: list
@@ -90,10 +93,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.mirrornet.rsync.plugins.filter.master_logins import master_logins
-from ansible_collections.mirrornet.rsync.plugins.filter.master_sources import modules_of
+from ansible_collections.mirrornet.rsync.plugins.filter.master_sources import modules_of, url
 from ansible_collections.mirrornet.rsync.plugins.filter.unknown_names import hint
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import job as engine
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import location, schedule
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import uploads as reports
 
 CHOICES = {"state": ("present", "absent"), "run": ("never", "wait"), "remove_tree": (True, False)}
 #: What the engine keeps in a definition.
@@ -101,7 +105,7 @@ DEFINITION = set(engine.OPTIONS)
 #: What an entry may say beside the options of mirror_job: the name under which its sources on the inventory's masters know it.
 LOGIN = "login"
 #: The options of mirror_job that belong to one job. Its other options (directories, programs) belong to the host.
-OPTIONS = frozenset(DEFINITION | {"state", "schedule", "offset", "mailto", "password", "run", "remove_tree"})
+OPTIONS = frozenset(DEFINITION | {"state", "schedule", "offset", "mailto", "password", "report_password", "run", "remove_tree"})
 
 
 def mirror_jobs(
@@ -123,7 +127,8 @@ def mirror_jobs(
             )
             continue
         entry = complete(given, defaults or {})
-        refusals = log_in(entry, given, upstream, host)
+        refusals = report_by_inventory(entry, hostvars or {}, str(entry.get(LOGIN) or host))
+        refusals += log_in(entry, given, upstream, host)
         found = masters_by_ssh(entry, upstream) if known_hosts else {}
         if found:
             entry["ssh_known_hosts"] = known_hosts
@@ -132,9 +137,51 @@ def mirror_jobs(
         problems += [f"{called}: {problem}" for problem in (*refusals, *own_problems(entry, upstream))]
         completed.append(entry)
     problems += common_problems(completed)
-    passwords = {entry["name"]: entry.pop("password") for entry in completed if "name" in entry and "password" in entry}
+    passwords = pop_all(completed, "password")
     asked = [{"master": master, "name": name} for name, master in sorted(host_keys.items())]
-    return {"jobs": completed, "problems": problems, "passwords": passwords, "host_keys": asked}
+    return {
+        "jobs": completed,
+        "problems": problems,
+        "passwords": passwords,
+        "report_passwords": pop_all(completed, "report_password"),
+        "host_keys": asked,
+    }
+
+
+def pop_all(jobs: Iterable[dict[str, Any]], option: str) -> dict[str, Any]:
+    """An option of all jobs that have it, by their names; it's no longer in the jobs."""
+    return {entry["name"]: entry.pop(option) for entry in jobs if "name" in entry and option in entry}
+
+
+def report_by_inventory(entry: dict[str, Any], hostvars: Mapping[str, Any], login: str) -> list[str]:
+    """Fill in where a host of the inventory takes the job's report, with the login and its password; return what is wrong."""
+    master = entry.get("report_to")
+    if not isinstance(master, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+", master) or entry["state"] == "absent":
+        return []
+    del entry["report_to"]
+    if master not in hostvars:
+        return [f"report_to: {master!r} is neither a URL nor a host of the inventory; {hint(master, hostvars)}"]
+    variables = hostvars[master]
+    uploads, secrets = variables.get("rsync_master_uploads"), variables.get("rsync_master_secrets")
+    if not isinstance(uploads, Mapping) or not uploads:
+        return [f"report_to: {master} takes no reports: say in its rsync_master_uploads who may hand them in."]
+    entries = [secret for secret in secrets if isinstance(secret, Mapping)] if isinstance(secrets, (list, tuple)) else []
+    if not reports.admitted(uploads, [login]):
+        return [f"report_to: {master} takes no reports by the login {login!r}: add it to logins in its rsync_master_uploads."]
+    known = reports.jobs(uploads, modules_of(variables))
+    if entry.get("name") not in known:
+        return [
+            f"report_to: {master} takes no reports of this job (it does of: {', '.join(known)}): add it to jobs in its rsync_master_uploads."
+        ]
+    scheme, mark, rest = url(master, variables, reports.PREFIX + login).partition("://")
+    entry["report_to"] = f"{scheme}{mark}{login}@{rest}"
+    if "report_password" in entry or "report_password_file" in entry:
+        return []
+    passwords = [str(secret.get("password")) for secret in entries if secret.get("name") == login]
+    if not passwords:
+        return [f"report_to: the login {login!r} has no password in rsync_master_secrets of {master}: add it there."]
+    entry["report_password"] = passwords[0]
+    return []
 
 
 def masters_by_ssh(entry: Mapping[str, Any], upstream: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -171,7 +218,7 @@ def log_in(entry: dict[str, Any], given: Mapping[str, Any], upstream: Mapping[st
     """Fill in the sources that the entry leaves out, with login and password where a master asks for them; return what is wrong with these."""
     login = entry.pop(LOGIN, None) or host
     if entry["state"] == "absent" or entry.get("sources"):
-        wrong = LOGIN in given and entry["state"] != "absent"
+        wrong = LOGIN in given and entry["state"] != "absent" and "report_password" not in entry
         return ["login: is for sources taken from the inventory: write it into the URLs, as in rsync://NAME@master/tree/."] if wrong else []
     found = master_logins(upstream, upstream, str(entry.get("name")), str(login))
     entry["sources"] = found["sources"]
@@ -192,6 +239,9 @@ def own_problems(entry: Mapping[str, Any], upstream: Mapping[str, Mapping[str, A
         if entry.get(key, values[0]) not in values:
             problems.append(f"{key}: {entry[key]!r} must be one of {', '.join(map(str, values))}.")
     found = engine.check({key: value for key, value in entry.items() if key in DEFINITION and value is not None}).problems
+    if "report_password" in entry:
+        # The module makes a file of it.
+        found = [problem for problem in found if not problem.startswith("report_password_file: is missing")]
     if entry["state"] == "absent":
         return problems + [problem for problem in found if problem.startswith("name:")]
     if not entry["sources"]:

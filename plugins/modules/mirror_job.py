@@ -262,6 +262,20 @@ options:
     description:
       - Seconds of one run after which others that find it at work raise an alarm, by default as O(time_limit).
     type: int
+  report_to:
+    description:
+      - The rsync URL of a directory that takes the job's report after each run, as C(NAME.json). A master that the role
+        P(mirrornet.rsync.rsync_master#role) has set up with C(rsync_master_uploads) has C(rsync://LOGIN@HOST/report-LOGIN/).
+      - It takes a minute at most, and a run stays what it is when nobody takes its report; C(mirrornet status) tells.
+    type: str
+  report_password:
+    description:
+      - Password for O(report_to). It goes into a file that only the account can read.
+    type: str
+  report_password_file:
+    description:
+      - File on the host that holds the password, instead of O(report_password). Readable by the account alone.
+    type: path
   run:
     description:
       - V(wait) runs the installed job once, after installing it, and waits for the end of the run; a run that fails or is held fails the task.
@@ -445,6 +459,9 @@ def main() -> None:
             "reserve": {"type": "int", "default": 0},
             "lock_file": {"type": "path"},
             "busy_alarm": {"type": "int"},
+            "report_to": {"type": "str"},
+            "report_password": {"type": "str", "no_log": True},
+            "report_password_file": {"type": "path", "no_log": False},
             "run": {"type": "str", "choices": ["never", "wait"], "default": "never"},
             "remove_tree": {"type": "bool", "default": False},
             "config_dir": {"type": "path"},
@@ -453,7 +470,7 @@ def main() -> None:
             "python": {"type": "path", "default": "/usr/bin/python3"},
         },
         required_if=[("state", "present", ("sources", "target"))],
-        mutually_exclusive=[("password", "password_file")],
+        mutually_exclusive=[("password", "password_file"), ("report_password", "report_password_file")],
         supports_check_mode=True,
     )
     os.umask(0o022)
@@ -477,6 +494,8 @@ def _present(module: AnsibleModule, result: dict[str, Any]) -> None:
     definition = {key: module.params[key] for key in _DEFINITION if module.params[key] is not None}
     if how.password is not None:
         definition["password_file"] = str(how.places.secret(module.params["name"]))
+    if how.report_password is not None:
+        definition["report_password_file"] = str(how.places.report_secret(module.params["name"]))
     checked = check(definition)
     if checked.job is None:
         _refuse(module, checked.problems)
@@ -514,6 +533,7 @@ def _how(module: AnsibleModule) -> install.Installation:
         offset=_offset(module),
         mailto=params["mailto"],
         password=params["password"],
+        report_password=params["report_password"],
     )
 
 

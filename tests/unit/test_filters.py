@@ -81,6 +81,7 @@ def test_jobs_get_state_defaults_and_sources() -> None:
             {"name": "gone", "state": "absent", "schedule": "0 * * * *"},
         ],
         "passwords": {},
+        "report_passwords": {},
         "problems": [],
         "host_keys": [],
     }

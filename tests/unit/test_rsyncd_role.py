@@ -79,7 +79,7 @@ def test_modules_have_the_options_that_are_documented() -> None:
 
 
 #: What is checked elsewhere.
-OTHERS = ("modules", "frontend", "inetd_package", "secrets", "sign_key", "ssh_clients", "ssh_user")
+OTHERS = ("modules", "frontend", "inetd_package", "secrets", "sign_key", "ssh_clients", "ssh_user", "uploads")
 
 
 def test_all_other_variables_are_checked_too() -> None:

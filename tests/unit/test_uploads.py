@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,7 +135,13 @@ class Door:
         url = f"rsync://{login}@127.0.0.1:{self.port}"
         argv = [RSYNC, "--timeout=30", *(word.replace("UP", f"{url}/report-mirror1").replace("URL", url) for word in words)]
         environment = {**os.environ, "RSYNC_PASSWORD": PASSWORDS.get(login, "") if password is None else password, "LC_ALL": "C"}
-        return subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        deadline = time.monotonic() + 60
+        while True:
+            done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+            # One at a time: the daemon may not have done yet with the one before.
+            if "max connections" not in done.stderr or time.monotonic() > deadline:
+                return done
+            time.sleep(0.1)
 
     def there(self, name: str = "mirror1") -> list[str]:
         return sorted(path.name for path in (self.base / "up" / name).iterdir())

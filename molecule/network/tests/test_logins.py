@@ -52,9 +52,10 @@ def test_each_mirror_pulls_by_its_own_login(hosts: dict[str, Host]) -> None:
         held = (
             hosts[name].check_output("grep --recursive --files-with-matches 'the [p]assword of mirror' /etc /var /srv 2>/dev/null").split()
         )
-        assert len(held) == 1
-        password = hosts[name].file(held[0])
-        assert (password.user, password.mode, password.content_string) == ("mirrornet", 0o600, f"the password of {name}\n")
+        assert sorted(held) == [f"/etc/mirrornet/secrets/{file}" for file in ("members", "members.report", "releases.report")]
+        for path in held:
+            password = hosts[name].file(path)
+            assert (password.user, password.mode, password.content_string) == ("mirrornet", 0o600, f"the password of {name}\n")
 
 
 def test_a_change_of_a_password_needs_two_plays_and_stops_no_pull(spied: dict[str, Host]) -> None:

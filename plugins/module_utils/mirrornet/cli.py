@@ -226,7 +226,11 @@ def _record(places: Places, name: str) -> dict[str, Any]:
             "interrupted",
             f"the run of {killed.get('started')} was killed in phase {killed.get('phase')}; the next run goes on from there",
         )
-    return {**last, "state": state, "what": what}
+    # What goes wrong with handing in a report is no part of the run, and so not of the report.
+    handed_in = read_json(places.handed_in(name)) or None
+    if handed_in and handed_in.get("message"):
+        what = f"{what}; report not handed in: {handed_in['message']}".lstrip("; ")
+    return {**last, "state": state, "what": what, "handed_in": handed_in}
 
 
 def _publish(places: Places, arguments: Arguments) -> int:

@@ -61,6 +61,8 @@ class Installation:
     mailto: str | None = None
     #: The password for the sources' daemons; it goes into a file of its own, which the account alone can read.
     password: str | None = None
+    #: The password with which reports are handed in, likewise.
+    report_password: str | None = None
 
     @property
     def is_system(self) -> bool:
@@ -97,7 +99,7 @@ def present(job: Job, how: Installation) -> Prepared:
         *_directory(how.places.state_dir),
         *_directory(how.places.state(job.name), owner=owner),
         *_directory(how.command.parent),
-        *_password(job, how, owner),
+        *_passwords(job, how, owner),
         _file(how.command, package.command(how.python), 0o755, shown=_describe),
         _target(job, owner, prepared),
         _file(definition, job.to_bytes(), 0o644),
@@ -130,7 +132,8 @@ def absent(name: str, how: Installation, *, remove_tree: bool) -> Prepared:
     target = _installed_target(how.places, name, remove_tree)
     state = how.places.state(name)
     secret = how.places.secret(name)
-    steps: list[Change | None] = [_no_schedule_entry(name, how), _gone(how.places.definition(name)), _gone(secret)]
+    steps: list[Change | None] = [_no_schedule_entry(name, how), _gone(how.places.definition(name))]
+    steps += [_gone(secret), _gone(how.places.report_secret(name))]
     if target is not None:
         steps.append(_gone(target if remove_tree else target / IN_TREE))
     steps.append(_gone(state))
@@ -206,8 +209,9 @@ def _check_host(job: Job, how: Installation, prepared: Prepared) -> None:
         rsync.find()
     except Failure as failure:
         prepared.missing.append(str(failure))
-    if how.password is not None and (not how.password or any(ord(character) < 32 for character in how.password)):
-        prepared.problems.append("password: must be a text without control characters that isn't empty.")
+    for name, password in (("password", how.password), ("report_password", how.report_password)):
+        if password is not None and (not password or any(ord(character) < 32 for character in password)):
+            prepared.problems.append(f"{name}: must be a text without control characters that isn't empty.")
     _check_command(how, prepared)
 
 
@@ -262,14 +266,19 @@ def _writable_as(path: Path, owner: Owner | None) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def _password(job: Job, how: Installation, owner: Owner | None) -> list[Change]:
-    """The changes that put the password where only the account can read it; rsync refuses a file that others can read."""
-    path = how.places.secret(job.name)
-    if how.password is None:
-        gone = _gone(path) if job.password_file != str(path) else None
-        return [gone] if gone else []
-    change = _file(path, how.password.encode() + b"\n", 0o600, shown=lambda data: "(a password)\n", owner=owner)
-    return [*_directory(path.parent), *([change] if change else [])]
+def _passwords(job: Job, how: Installation, owner: Owner | None) -> list[Change | None]:
+    """The changes that put passwords where only the account can read them; rsync refuses a file that others can read."""
+    changes: list[Change | None] = []
+    for path, password, named in (
+        (how.places.secret(job.name), how.password, job.password_file),
+        (how.places.report_secret(job.name), how.report_password, job.report_password_file),
+    ):
+        if password is not None:
+            changes += [] if changes else _directory(path.parent)
+            changes.append(_file(path, password.encode() + b"\n", 0o600, shown=lambda data: "(a password)\n", owner=owner))
+        elif named != str(path):
+            changes.append(_gone(path))
+    return changes
 
 
 # The schedule

@@ -138,6 +138,13 @@ class Job:
     #: Seconds of one run after which others that find it busy raise an alarm; None: as ``time_limit``.
     busy_alarm: int | None = None
 
+    # Report
+
+    #: The rsync URL of a directory that takes the job's report after each run, as JOB.json; None: it stays here.
+    report_to: str | None = None
+    #: File with the password for it; readable by the account alone.
+    report_password_file: str | None = None
+
     @property
     def index_patterns(self) -> tuple[str, ...]:
         """All patterns of what comes last, the check file and the list of files among them: whoever pulls from here must not see it too early."""
@@ -374,6 +381,15 @@ def _window(value: Any) -> str | None:
     return f"has a limit that {problem}" if problem else None
 
 
+def _report_to(value: Any) -> str | None:
+    if value is None:
+        return None
+    problem = location.problem(value)
+    if problem is None and not location.parse(value).is_daemon:
+        return "must be taken by an rsync daemon: write rsync://LOGIN@HOST/report-LOGIN/, or rsyncs:// for TLS"
+    return problem
+
+
 _CHECKS: dict[str, Check] = {
     "name": _name,
     "sources": _each(location.problem, least=1),
@@ -413,6 +429,8 @@ _CHECKS: dict[str, Check] = {
     "reserve": _number(0, unit="MiB"),
     "lock_file": _file,
     "busy_alarm": _number(1, unit="seconds", optional=True),
+    "report_to": _report_to,
+    "report_password_file": _file,
 }
 
 
@@ -435,6 +453,11 @@ def _together(given: dict[str, Any]) -> list[str]:
         against += ["fast_path: false"] if given.get("fast_path") is False else []
         if against:
             found.append(f"trusted_keys: can't be kept with {', '.join(against)}: only a whole tree can be held against what was signed.")
+    report_to = given.get("report_to")
+    if given.get("report_password_file") and not report_to:
+        found.append("report_password_file: without report_to nothing is handed in: give the URL, or leave it out.")
+    if report_to and location.parse(report_to).user and not given.get("report_password_file"):
+        found.append(f"report_password_file: is missing, but {report_to!r} is to be logged in to: put the password into a file.")
     over_ssh = [source for source in (*given["sources"], *given.get("seed_sources", ())) if source.startswith("ssh://")]
     if over_ssh and not given.get("ssh_known_hosts"):
         found.append(

@@ -34,6 +34,10 @@ class Places:
         """The password of a job that was given one."""
         return self.config_dir / "secrets" / job
 
+    def report_secret(self, job: str) -> Path:
+        """The password with which a job hands in its report; no job can have this name."""
+        return self.config_dir / "secrets" / f"{job}.report"
+
     @property
     def needs(self) -> Path:
         """Besides jobs, what on this host calls the command: one file for each."""
@@ -52,6 +56,10 @@ class Places:
     def report(self, job: str) -> Path:
         """The report of the last run that held the lock."""
         return self.state(job) / "report.json"
+
+    def handed_in(self, job: str) -> Path:
+        """Whether the last report got to where it's to be handed in, and what became of it if not."""
+        return self.state(job) / "handed_in.json"
 
     def history(self, job: str) -> Path:
         """One line of JSON for each run, the busy ones too."""

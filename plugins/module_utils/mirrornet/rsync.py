@@ -187,6 +187,21 @@ def fetch_list(program: str, job: Job, source: str, file: str, into: Path, known
     return [*command, *_connection(job, source), "--", where, f"{into}/"]
 
 
+def send(program: str, job: Job, file: Path, directory: str) -> list[str]:
+    """The command that makes one small file the report of ``job`` in a directory that a daemon has, whatever is there. ``job`` says how to get there."""
+    url = f"{location.parse(directory).argument}{job.name}.json"
+    return [
+        *_prefix(job),
+        *_program(program, directory),
+        "--ignore-times",
+        "--whole-file",
+        *_connection(job, directory),
+        "--",
+        str(file),
+        url,
+    ]
+
+
 def _prefix(job: Job) -> list[str]:
     """Programs that run rsync with less claim to the host."""
     return [*(["nice", "-n", str(job.nice)] if job.nice else []), *(["ionice", "-c", "3"] if job.idle_io else [])]

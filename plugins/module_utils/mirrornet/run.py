@@ -139,6 +139,10 @@ def under_lock(places: Places, job: Job, host: str, work: Callable[[Run], None])
                 record.failed(Failure("internal", Exit.INTERNAL, message, f"Please report it, with {places.errors(job.name)}."))
             recorder.finish(time.time() - started)
             _publish(recorder, Path(job.tree))
+            if job.report_to is not None:
+                from . import hand_in  # Late, as not every job has a use for it.
+
+                hand_in.hand_in(places, job, lock_fd, recorder.log)
     except lock.Busy:
         _busy(places, job, record)
     return record
