@@ -97,7 +97,7 @@ def attempt(host: Host, words: str, login: str = "mirror1@", file: str = "own") 
 def everything(host: Host) -> str:
     """All that lies in the directories of reports, but for what cron brings meanwhile."""
     return host.check_output(
-        f"cd {REPORTS} && find . ! -name 'releases.json' ! -name '.releases.json.*' -type f -exec sha256sum {{}} + -o -printf '%%y %%m %%u %%l %%p\\n' | sort"
+        f"cd {REPORTS} && find . -name releases.json -o -name '.releases.json.*' -o -type f -exec sha256sum {{}} + -o -printf '%y %m %u %l %p\\n' | sort"
     )
 
 
@@ -105,7 +105,7 @@ def everything(host: Host) -> str:
     ("words", "said"),
     [
         ("UP/members.json back", "module is write only"),
-        ("UP/", "module is write only"),
+        ("UP/", "refuse --dirs"),
         ("--recursive UP/ back/", "refuse --recursive"),
         ("report UP/other.json", "daemon has excluded destination"),
         ("report UP/members.json.sh", "daemon has excluded destination"),
@@ -115,7 +115,7 @@ def everything(host: Host) -> str:
         ("--recursive --delete empty/ UP/", "refuse --"),
         ("--dirs dir/members.json UP/", "refuse --dirs"),
         ("--links link/members.json UP/", "refuse --links"),
-        ("--devices device/members.json UP/", "refuse --devices"),
+        ("--devices device/members.json UP/", "configured to refuse"),
         ("--times report UP/members.json", "refuse --times"),
         ("--perms report UP/members.json", "refuse --perms"),
         ("--inplace report UP/members.json", "refuse --inplace"),
@@ -125,7 +125,7 @@ def everything(host: Host) -> str:
         ("--partial-dir=old report UP/members.json", "refuse --partial"),
         ("--link-dest=/ report UP/members.json", "refuse --link-dest"),
         ("--mkpath report UP/a/members.json", "refuse --mkpath"),
-        ("--files-from=:members.json . UP/", "refuse --"),
+        ("--files-from=:members.json . UP/", "rsync error"),
         ("report URL/report-mirror2/members.json", "auth failed on module report-mirror2"),
     ],
 )
@@ -157,7 +157,7 @@ def test_nobody_is_told_of_the_modules(thief: Host) -> None:
 def test_what_is_too_large_is_cut_and_cleared_away(hosts: dict[str, Host], thief: Host) -> None:
     for dummy in range(3):
         attempt(thief, "large UP/members.json")
-    sizes = hosts["master1"].check_output(f"find {REPORTS}/mirror1 -type f -printf '%%s\\n'").split()
+    sizes = hosts["master1"].check_output(f"find {REPORTS}/mirror1 -type f -printf '%s\\n'").split()
     # Two reports, and what the last one left.
     assert len(sizes) <= 3
     assert max(map(int, sizes)) <= 256 * 1024

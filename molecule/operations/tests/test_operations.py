@@ -98,7 +98,10 @@ def test_a_head_appears_by_itself_after_a_change(host: Host) -> None:
         " && ssh-keygen -Y verify -f signers -I x -n mirrornet-head -s signature < line"
     )
     assert host.file("/etc/mirrornet/sign_key").mode == 0o600
-    assert host.check_output("ssh-keygen -y -f /etc/mirrornet/sign_key").split()[:2] == host.check_output("cat /etc/mirrornet/sign_key.pub").split()[:2]
+    assert (
+        host.check_output("ssh-keygen -y -f /etc/mirrornet/sign_key").split()[:2]
+        == host.check_output("cat /etc/mirrornet/sign_key.pub").split()[:2]
+    )
     # The copy of the key that the account has goes with the call.
     wait_for(host, "! test -e /run/mirrornet-publish-archive", 120)
 

@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 import sys
 import time
-from collections.abc import Callable
 
-from . import child, rsync
+from . import child, record, rsync
 from .child import Ended
 from .errors import Failure
 from .files import read_json, replace, to_json
 from .job import Job
 from .places import Places
+from .record import TYPE_CHECKING
 from .report import ALARM_AGAIN, utc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Seconds that all of it may take; so much longer a run can hold its lock.
 SECONDS = 60.0
@@ -58,7 +59,7 @@ def hand_in(places: Places, job: Job, lock_fd: int, log: Callable[[str], None]) 
 def _send(places: Places, job: Job, directory: str, lock_fd: int, log: Callable[[str], None]) -> str:
     """What went wrong; empty if nothing did."""
     deadline = time.monotonic() + SECONDS
-    way = dataclasses.replace(job, password_file=job.report_password_file, io_timeout=min(job.io_timeout, int(SECONDS)))
+    way = record.replace(job, password_file=job.report_password_file, io_timeout=min(job.io_timeout, int(SECONDS)))
     command = rsync.send(rsync.find(places.program(job.name)), way, places.report(job.name), directory)
     while True:
         log(" ".join(command))
@@ -90,20 +91,21 @@ def _why(ended: Ended) -> str:
         if words in ended.error_text.lower():
             return meaning
     said = next((line for line in ended.errors if line and not line.startswith("rsync error:")), "no reason given")
-    return f"rsync exit code {ended.code}: {re.sub(r'[^ -~]', '?', said)[:300]}. The next run tries again."
+    shown = "".join(letter if letter.isprintable() else "?" for letter in said[:300])
+    return f"rsync exit code {ended.code}: {shown}. The next run tries again."
 
 
 def _note(places: Places, job: Job, directory: str, why: str, log: Callable[[str], None]) -> None:
     now = time.time()
     former = read_json(places.handed_in(job.name))
     told = former.get("told") if former.get("message") == why else None
-    record = {"to": directory, "handed_in": former.get("handed_in"), "tried": utc(now), "message": why, "told": told}
+    note = {"to": directory, "handed_in": former.get("handed_in"), "tried": utc(now), "message": why, "told": told}
     if why:
         line = f"{job.name}: the report was not handed in to {directory}: {why}"
         log(line)
         if not isinstance(told, str) or not utc(now - ALARM_AGAIN) < told <= utc(now):
-            record["told"] = utc(now)
+            note["told"] = utc(now)
             sys.stderr.write(f"{line}\n")
     else:
-        record.update(handed_in=utc(now), told=None)
-    replace(places.handed_in(job.name), to_json(record), durable=False)
+        note.update(handed_in=utc(now), told=None)
+    replace(places.handed_in(job.name), to_json(note), durable=False)
