@@ -159,7 +159,9 @@ def test_account_that_is_missing(mirror: Mirror) -> None:
 
 
 def test_understanding_a_command_line_loads_no_tools_for_help() -> None:
-    program = "import sys; from mirrornet import arguments; arguments.parser().parse_args(['pull', 'tree']); sys.exit('shutil' in sys.modules)"
+    program = (
+        "import sys; from mirrornet import arguments; arguments.parser().parse_args(['pull', 'tree']); sys.exit('shutil' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-S", "-c", program], env={**os.environ, "PYTHONPATH": str(ENGINE)}, check=False).returncode == 0
 
 

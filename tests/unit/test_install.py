@@ -226,9 +226,32 @@ def test_password_that_is_no_longer_given_is_removed(base: Path) -> None:
     assert not places.secret("sage").exists()
 
 
+def test_the_password_for_reports_has_a_file_of_its_own_too(base: Path) -> None:
+    places = how(base).places
+    secret, report_secret = places.secret("sage"), places.report_secret("sage")
+    told = {"report_to": "rsync://me@master.example.org/reports/", "report_password_file": str(report_secret)}
+    both = install.present(a_job(base, password_file=str(secret), **told), how(base, password="sesame", report_password="another"))
+    assert len({change.path for change in both.changes}) == len(both.changes)
+    assert "another" not in str([(change.before, change.after) for change in both.changes])
+    for change in both.changes:
+        change.apply()
+    assert {path.name: (path.read_text(), path.stat().st_mode & 0o777) for path in secret.parent.iterdir()} == {
+        "sage": ("sesame\n", 0o600),
+        "sage.report": ("another\n", 0o600),
+    }
+    # One goes without the other.
+    for change in install.present(a_job(base, **told), how(base, report_password="another")).changes:
+        change.apply()
+    assert [path.name for path in secret.parent.iterdir()] == ["sage.report"]
+    for change in install.absent("sage", how(base), remove_tree=True).changes:
+        change.apply()
+    assert not report_secret.exists()
+
+
 @pytest.mark.parametrize("password", ["", "a\nb"])
 def test_odd_passwords_are_refused(base: Path, password: str) -> None:
     assert "password: must be a text" in install.present(a_job(base), how(base, password=password)).problems[0]
+    assert "report_password: must be a text" in install.present(a_job(base), how(base, report_password=password)).problems[0]
 
 
 # The command without a job
