@@ -230,19 +230,24 @@ def test_the_password_for_reports_has_a_file_of_its_own_too(base: Path) -> None:
     places = how(base).places
     secret, report_secret = places.secret("sage"), places.report_secret("sage")
     told = {"report_to": "rsync://me@master.example.org/reports/", "report_password_file": str(report_secret)}
-    both = install.present(a_job(base, password_file=str(secret), **told), how(base, password="sesame", report_password="another"))
-    assert len({change.path for change in both.changes}) == len(both.changes)
-    assert "another" not in str([(change.before, change.after) for change in both.changes])
-    for change in both.changes:
-        change.apply()
+
+    def put_with(password: str | None) -> list[str]:
+        named = {} if password is None else {"password_file": str(secret)}
+        prepared = install.present(a_job(base, **named, **told), how(base, password=password, report_password="another"))
+        for change in prepared.changes:
+            assert "another" not in change.before + change.after
+            change.apply()
+        return [change.path for change in prepared.changes if "secrets" in change.path]
+
+    # On a fresh host, beside the other one, and alone again.
+    assert put_with(None) == [str(secret.parent), str(report_secret)]
+    assert put_with("sesame") == [str(secret)]
     assert {path.name: (path.read_text(), path.stat().st_mode & 0o777) for path in secret.parent.iterdir()} == {
         "sage": ("sesame\n", 0o600),
         "sage.report": ("another\n", 0o600),
     }
-    # One goes without the other.
-    for change in install.present(a_job(base, **told), how(base, report_password="another")).changes:
-        change.apply()
-    assert [path.name for path in secret.parent.iterdir()] == ["sage.report"]
+    assert put_with(None) == [str(secret)]
+    assert put_with(None) == []
     for change in install.absent("sage", how(base), remove_tree=True).changes:
         change.apply()
     assert not report_secret.exists()

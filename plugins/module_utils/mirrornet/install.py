@@ -268,13 +268,13 @@ def _writable_as(path: Path, owner: Owner | None) -> bool:
 
 def _passwords(job: Job, how: Installation, owner: Owner | None) -> list[Change | None]:
     """The changes that put passwords where only the account can read them; rsync refuses a file that others can read."""
-    changes: list[Change | None] = []
+    given = how.password is not None or how.report_password is not None
+    changes: list[Change | None] = [*(_directory(how.places.secret(job.name).parent) if given else [])]
     for path, password, named in (
         (how.places.secret(job.name), how.password, job.password_file),
         (how.places.report_secret(job.name), how.report_password, job.report_password_file),
     ):
         if password is not None:
-            changes += [] if changes else _directory(path.parent)
             changes.append(_file(path, password.encode() + b"\n", 0o600, shown=lambda data: "(a password)\n", owner=owner))
         elif named != str(path):
             changes.append(_gone(path))
