@@ -45,6 +45,8 @@ COLUMNS = (
     Column("mirror's memory", "client_kib", memory, 1),
     Column("master's memory", "master_kib", memory, 1),
 )
+#: What a mirror does only once.
+ONCE = ("first copy", "right after it")
 _DRAWN = tuple(column for column in COLUMNS if column.key in ("wall", "master_cpu", "received"))
 
 #: How many times less a run is to need than plain rsync, by the number of files, the row and what is compared.
@@ -202,5 +204,5 @@ def svg(figures: dict[str, Any]) -> str:
 
 
 def _rows(tree: dict[str, Any]) -> dict[str, Any]:
-    """What is drawn of a tree: a first copy is made once only."""
-    return {name: row for name, row in tree["rows"].items() if name != "first copy"}
+    """What is drawn of a tree."""
+    return {name: row for name, row in tree["rows"].items() if name not in ONCE}

@@ -219,8 +219,8 @@ def test_a_small_tree_is_measured_in_all_rows(tmp_path: Path, monkeypatch: pytes
             signal.signal(number, handler)
     assert list(tmp_path.iterdir()) == []
     rows = found["sizes"][0]["rows"]
-    assert list(rows) == ["first copy", "nothing changed", "1 file changed", "100 files changed", "1 % changed"]
-    assert kept[0] == ["first copy", "nothing changed"]
+    assert list(rows) == [*picture.ONCE, "nothing changed", "1 file changed", "100 files changed", "1 % changed"]
+    assert kept[0] == [*picture.ONCE, "nothing changed"]
     assert kept[-1] == list(rows)
     for each in [*rows.values(), *found["crowd"]["rows"].values()]:
         for side in (each["plain"], each["ours"]):

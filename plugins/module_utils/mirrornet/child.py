@@ -51,7 +51,7 @@ def call(
     seconds: float,
     idle: float,
     lock_fd: int,
-    on_output: Callable[[str], None],
+    on_output: Callable[[str], object],
     on_error: Callable[[str], None],
 ) -> Ended:
     """Run rsync to its end, at most for ``seconds``, and as long as it doesn't do nothing at all for ``idle`` seconds.
@@ -173,7 +173,7 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
 
 
 def _read_lines(
-    child: subprocess.Popen[bytes], deadline: float, idle: float, on_output: Callable[[str], None], on_error: Callable[[str], None]
+    child: subprocess.Popen[bytes], deadline: float, idle: float, on_output: Callable[[str], object], on_error: Callable[[str], None]
 ) -> str | None:
     """Hand on lines until both pipes are closed; else why it was given up.
 

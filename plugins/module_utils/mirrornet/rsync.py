@@ -28,6 +28,9 @@ PARTIAL_DIR = ".~tmp~"
 #: Bytes of a foreign list of files; Fedora's largest has one and a half thousand million.
 LARGEST_LIST = 4 << 30
 
+#: Bytes of a file that rsync sends as a whole: less than it takes to find out what would be spared.
+_SMALL = 4096
+
 #: Options for what Tally reads.
 _STATED = ("--stats", "--no-human-readable", "--out-format=%i|%l|%n%L")
 
@@ -168,10 +171,12 @@ def list_names(path: Path, source: str, names: Iterable[bytes], below: str = "")
 def bring(program: str, job: Job, source: str, names: Path, into: Path, most: int, *, bandwidth: int = 0) -> list[str]:
     """The command that brings the content of the files in ``names`` below ``into``, which nobody else can read, and nothing but regular files.
 
-    What the tree has of a file saves sending all of it; no equal time or size is trusted.
+    No equal time or size is trusted. What the tree has of a file saves sending all of it, unless even the largest, of ``most`` bytes, is so
+    small that looking for it would cost both sides more.
     """
     command = [*_prefix(job), *_program(program, source), "--perms", "--chmod=F600,D700", "--no-implied-dirs", "--partial"]
-    command += ["--ignore-times", f"--copy-dest={job.tree}", f"--max-size={most}", f"--files-from={names}", "--from0", *_STATED]
+    command += ["--ignore-times", f"--max-size={most}", f"--files-from={names}", "--from0", *_STATED]
+    command += [f"--copy-dest={job.tree}"] if most > _SMALL else ["--whole-file"]
     command += [f"--bwlimit={bandwidth}"] if bandwidth else []
     return [*command, *job.rsync_options, *_connection(job, source), "--", location.parse(source).listed()[0], f"{into}/"]
 
@@ -261,13 +266,15 @@ def environment(job: Job, source: str) -> dict[str, str]:
     return kept
 
 
-@dataclass
 class Item:
-    """One line of rsync's itemised output."""
+    """One line of rsync's itemised output. A first copy has as many as the tree has entries, so they are cheap to make."""
 
-    what: str
-    size: int
-    name: str
+    __slots__ = ("name", "size", "what")
+
+    def __init__(self, what: str, size: int, name: str) -> None:
+        self.what = what
+        self.size = size
+        self.name = name
 
     @property
     def is_deletion(self) -> bool:
@@ -310,8 +317,8 @@ class Tally:
     #: Bytes that came over the network, of the payload and of the file list.
     received: int = 0
 
-    def line(self, line: str) -> None:
-        """Take one line of rsync's standard output into account."""
+    def line(self, line: str) -> Item | None:
+        """Take one line of rsync's standard output into account; returns the item in it, if there is one."""
         item = parse_item(line)
         if item is not None:
             self.items += 1
@@ -320,13 +327,14 @@ class Tally:
             if item.is_transfer:
                 self.files += 1
                 self.size += item.size
-            return
+            return item
         if line.startswith(_RECEIVED) and line[len(_RECEIVED) :].isdecimal():
             self.received += int(line[len(_RECEIVED) :])
         elif line.startswith("Number of files: ") and (match := re.fullmatch(_FILES, line)):
             # Devices and special files are in the total, but never in the tree.
             kinds = re.findall(r"(reg|dir|link): (\d+)", match[2] or "")
             self.entries = sum(int(number) for dummy, number in kinds) if kinds else int(match[1])
+        return None
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Run:
         self,
         command: list[str],
         origin: str,
-        on_output: Callable[[str], None],
+        on_output: Callable[[str], object],
         seconds: float | None = None,
         on_error: Callable[[str], None] | None = None,
     ) -> child.Ended:

@@ -60,7 +60,9 @@ def _read(data: bytes) -> str:
         name = kind.decode("ascii", "replace")
         raise Unusable(f"it is of the type {name!r}, and heads are signed with Ed25519", _MAKE.capitalize())
     if cipher != b"none":
-        raise Unusable("it is protected by a passphrase, which nobody would type", "Take that off a copy of it, with ssh-keygen -p -N '' -f COPY")
+        raise Unusable(
+            "it is protected by a passphrase, which nobody would type", "Take that off a copy of it, with ssh-keygen -p -N '' -f COPY"
+        )
     # The same number twice tells OpenSSH that a passphrase was right.
     if rest or len(secret) < 8 or secret[:4] != secret[4:8]:
         raise _Short

@@ -43,8 +43,7 @@ class Plan:
 
     def take(self, line: str) -> None:
         """Take one line of the dry run's output into account."""
-        self.tally.line(line)
-        item = rsync.parse_item(line)
+        item = self.tally.line(line)
         if item is None or not item.is_deletion:
             return
         if len(self.going) < _SHOWN:
