@@ -140,8 +140,12 @@ class _Work:
         os.mkdir(name, 0o700, dir_fd=above)
 
     def place_file(self, entry: Entry, staged: bytes) -> None:
-        self._staging.set_mode(staged, entry.mode)
-        self._staging.set_time(staged, entry.mtime)
+        fd = self._staging.read(staged)
+        try:
+            os.fchmod(fd, entry.mode)
+            os.utime(fd, ns=(entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
         self._rename(staged, entry.path)
 
     def place_symlink(self, entry: Entry) -> None:

@@ -41,6 +41,8 @@ class Below:
         self._needed = 0o700 if writing else 0o500
         self.unlocked: dict[bytes, int] = {}
         self._way: list[tuple[bytes, int]] = []
+        #: The directory that was asked for last, as long as it is open: one entry takes several questions.
+        self._last: bytes | None = None
 
     def close(self) -> None:
         """Close all descriptors but the one that was given."""
@@ -55,6 +57,8 @@ class Below:
 
     def directory(self, path: bytes) -> int:
         """A descriptor of the directory ``path``, which stays this object's. Raises Unexpected if it or what leads to it is none."""
+        if path == self._last:
+            return self._way[-1][1] if self._way else self.top
         parts = path.split(b"/") if path else []
         if len(parts) > DEEPEST:
             raise Unexpected(path, f"is deeper than {DEEPEST} directories")
@@ -71,6 +75,7 @@ class Below:
                     raise Unexpected(b"/".join(parts[: number + 1]), "is no directory") from None
                 raise
             self._way.append((parts[number], fd))
+        self._last = path
         return self._way[-1][1] if self._way else self.top
 
     def parent(self, path: bytes) -> tuple[int, bytes]:
@@ -148,6 +153,7 @@ class Below:
         return os.open(name, _DIRECTORY, dir_fd=above)
 
     def _back_to(self, depth: int) -> None:
+        self._last = None
         while len(self._way) > depth:
             os.close(self._way.pop()[1])
 
