@@ -251,6 +251,20 @@ unwanted:
   type: list
   elements: str
   sample: []
+published:
+  description: The modules of whose trees mirrors are told by a timer of the role's.
+  returned: always
+  type: list
+  elements: str
+  sample: [archive]
+needs:
+  description:
+    - What the services need because of what they serve, beyond what all need.
+    - V(home), to see home directories; V(search), to get at what permissions keep from an account that owns nothing.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 superserver:
   description: The superserver that the frontend needs, and whether it is installed. Empty when it needs none.
   returned: always
@@ -266,6 +280,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import (
+    confine,
     cves,
     firewall,
     frontend,
@@ -417,6 +432,8 @@ def main():
         "systemd": rsyncd_host.has_systemd(),
         "ipv6": rsyncd_host.has_ipv6(),
         "unwanted": [path for path in params["unwanted"] if os.path.lexists(path)],
+        "published": rsyncd_host.published(),
+        "needs": confine.needs(params["modules"], params["options"]),
         **found,
     }
     if problems:

@@ -93,6 +93,8 @@ def test_what_is_there_already_is_no_change_and_what_is_other_goes(places: Path)
     made = firewall.plan("nftables", EVERYBODY, host)
     assert made.commands == []
     assert set(made.first) == {firewall.NFT_FILE, firewall.NFT_DROP_IN}
+    # Of what is loaded at the next start systemd has to know before it.
+    assert made.reload
     firewall.apply(made, lambda argv, given: "")
     assert not firewall.plan("nftables", EVERYBODY, host).changed
     assert nft_script(Opening((8730,)), chain("drop", "inet", "filter", "input", theirs, {"comment": comment, "expr": []}))[0] == (

@@ -83,6 +83,19 @@ def test_auto_keeps_the_ways_of_the_host(present: list[str], units: dict[str, Un
     assert frontend.choose(present, units, ["daemon", "inetd", "systemd_socket", "xinetd"]) == chosen
 
 
+def test_what_the_platform_has_not_got_is_not_chosen() -> None:
+    units = {"xinetd.service": UnitState("active"), "rsync.service": UnitState("inactive")}
+    assert frontend.choose([], units, ["systemd_socket", "daemon", "xinetd"]) == "xinetd"
+    assert frontend.choose([], units, ["systemd_socket", "daemon"]) == "systemd_socket"
+
+
+def test_a_rest_of_a_frontend_counts_as_one(tmp_path: Path) -> None:
+    (tmp_path / "unit").symlink_to("gone")
+    (tmp_path / "conf").touch()
+    files = {name: [str(tmp_path / file), str(tmp_path / "other")] for name, file in (("a", "unit"), ("b", "conf"), ("c", "none"))}
+    assert frontend.present(files) == ["a", "b"]
+
+
 def test_a_unit_that_is_older_than_its_files_is_outdated(tmp_path: Path) -> None:
     path = tmp_path / "unit"
     path.touch()

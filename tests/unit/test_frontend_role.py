@@ -67,7 +67,7 @@ def test_the_start_of_one_stops_any_other_first(frontend: str) -> None:
 
 @pytest.mark.parametrize("frontend", LISTENERS)
 def test_a_listener_is_confined_and_may_bind_only_where_the_port_asks_for_it(frontend: str) -> None:
-    needed = "CAP_SYS_CHROOT CAP_SETUID CAP_SETGID CAP_DAC_READ_SEARCH"
+    needed = "CAP_SYS_CHROOT CAP_SETUID CAP_SETGID"
     said = service(frontend)
     assert said["CapabilityBoundingSet"] == [needed + " CAP_NET_BIND_SERVICE"]
     assert said["ReadWritePaths"] == [r'-"/srv/in \"box\" 100%%"']
@@ -77,6 +77,20 @@ def test_a_listener_is_confined_and_may_bind_only_where_the_port_asks_for_it(fro
         ["AF_INET AF_INET6 AF_UNIX"],
     )
     assert service(frontend, rsync_master_port=8730)["CapabilityBoundingSet"] == [needed]
+
+
+def test_nobody_stops_a_listener_by_asking_often() -> None:
+    # Each of these has a limit of its own otherwise, above which it closes for a while or for good.
+    assert unit(rendered("mirrornet-rsyncd.socket.j2"))["TriggerLimitIntervalSec"] == ["0"]
+    assert "cps = 1000000 1" in lines(rendered("rsyncd-xinetd.conf.j2"))
+    for package, option in (("openbsd-inetd", " -R 1000000 "), ("inetutils-inetd", " --rate=1000000 ")):
+        assert option in unit(rendered("mirrornet-rsyncd-inetd.service.j2", package=package))["ExecStart"][0]
+
+
+@pytest.mark.parametrize("frontend", LISTENERS)
+def test_a_listener_comes_back_however_often_it_dies(frontend: str) -> None:
+    said = service(frontend)
+    assert (said["Restart"], said["StartLimitIntervalSec"]) == (["always"], ["0"])
 
 
 def test_silent_clients_have_room_beside_all_others() -> None:

@@ -61,6 +61,7 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
             "__rsync_master_served": served,
             "ansible_managed": "Ansible managed",
             **variables,
+            "__rsync_master_check": {"needs": [], **variables.get("__rsync_master_check", {})},
         }
     )
 
@@ -350,6 +351,13 @@ def test_a_connection_may_write_to_writable_trees_alone() -> None:
     assert said["ProtectSystem"] == ["strict"]
     assert "RestrictSUIDSGID" not in said
     assert "ReadWritePaths" not in unit(render("mirrornet-rsyncd@.service.j2", rsync_master_modules=MODULES[:2]))
+
+
+def test_a_connection_has_only_the_rights_that_what_it_serves_needs() -> None:
+    # Beside the socket's connections this is what all services that serve trees include.
+    for needs, capability, home in (([], False, "yes"), (["search"], True, "yes"), (["home"], False, "read-only")):
+        said = unit(render("mirrornet-rsyncd@.service.j2", __rsync_master_check={"needs": needs}))
+        assert ("CAP_DAC_READ_SEARCH" in said["CapabilityBoundingSet"][0], said["ProtectHome"]) == (capability, [home])
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from plays import HOSTS, UNITS, VARIABLES, everywhere, play
+from frontends import BEGIN, END, HOSTS, SLOW, UNITS, VARIABLES, everywhere, provision
 from testinfra.host import Host
 
 FRONTENDS = {name: told["rsync_master_frontend"] for name, told in HOSTS.items()}
@@ -34,16 +34,104 @@ SINCE = "systemctl show --property=ActiveEnterTimestampMonotonic --value {}"
 def test_a_new_module_reaches_service_without_one_dropped_connection(hosts: dict[str, Host]) -> None:
     before = {name: host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) for name, host in hosts.items()}
     everywhere(hosts, LOOP)
-    told = play(FRONTENDS, rsync_master_modules=[*VARIABLES["rsync_master_modules"], NEW])
+    told = provision(FRONTENDS, rsync_master_modules=[*VARIABLES["rsync_master_modules"], NEW])
     listed = everywhere(hosts, "rsync rsync://localhost/")
     clients = everywhere(hosts, STOP)
     assert told.code == 0, told.output
     for name, host in hosts.items():
         assert "pool" in listed[name].split(), listed
-        assert told.recap[name]["changed"] == 1, told.output
+        assert told.changed[name] == 1, told.output
         # Nothing dropped: the number of those that were served is all there is.
         assert int(clients[name]) > 1, (name, clients[name])
         assert host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) == before[name]
+
+
+LOG = "/var/log/mirrornet-rsyncd/rsyncd.log"
+#: Where one more tree is: on one host where only its owner gets to, and who may look past permissions.
+KEPT = {"master11": "/srv/kept", "master12": "/srv/kept", "master13": "/home/keeper/tree"}
+KEEP = """
+install --directory --mode=0700 --owner=games /home/keeper
+install --directory /srv/kept /home/keeper/tree
+echo kept >/home/keeper/tree/file && cp /home/keeper/tree/file /srv/kept/ && chmod 644 /srv/kept/file /home/keeper/tree/file
+"""
+#: What a client then sees, and what the log says of it.
+SEEN = f"""
+set -e
+rsync rsync://localhost/ | head --lines=1
+rsync --no-motd rsync://localhost/kept/file /tmp/kept && cat /tmp/kept
+timeout 60 sh -c 'until grep --quiet "rsync on kept/file from" {LOG}; do sleep 0.2; done'
+"""
+#: What an earlier choice could have left.
+LEFT = """
+rsync rsync://localhost/ | cut --delimiter=' ' --fields=1 | cut --fields=1
+ls /etc/systemd/system/*.d/log.conf /etc/logrotate.d/mirrornet-rsyncd /etc/*.motd 2>/dev/null || true
+"""
+
+
+def test_a_log_file_a_message_and_a_private_tree_reach_who_comes_next_and_cut_nobody(hosts: dict[str, Host]) -> None:
+    before = {name: host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) for name, host in hosts.items()}
+    everywhere(hosts, SLOW + KEEP + BEGIN)
+    modules = {name: [*VARIABLES["rsync_master_modules"], {"name": "kept", "path": path}] for name, path in KEPT.items()}
+    wanted = {"rsync_master_log_file": LOG, "rsync_master_motd": "Welcome.", "rsync_master_modules": "{{ modules[inventory_hostname] }}"}
+    try:
+        told = provision(FRONTENDS, modules=modules, **wanted)
+        assert told.code == 0, told.output
+        # Each listener had to be told of the log, and one of the right that its tree takes.
+        assert [name for name, host in hosts.items() if host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) == before[name]] == []
+        assert everywhere(hosts, SEEN) == dict.fromkeys(hosts, "Welcome.\nkept")
+        assert everywhere(hosts, END) == dict.fromkeys(hosts, "active\n1")
+    finally:
+        told = provision(FRONTENDS)
+    assert told.code == 0, told.output
+    assert everywhere(hosts, LEFT) == dict.fromkeys(hosts, "archive\nclosed")
+
+
+#: Refuses a start with the port 8730, wherever the frontend has it from.
+REFUSE = """
+cd /etc/systemd/system && mkdir UNIT.d && cat >UNIT.d/broken.conf <<END
+[Service]
+ExecStartPre=/bin/sh -c '! grep --quiet --no-messages --word-regexp 8730 /etc/systemd/system/UNIT /etc/rsyncd-*inetd.conf'
+END
+systemctl daemon-reload
+"""
+#: All that a frontend is started from, and how it is.
+STATE = """
+sha256sum /etc/rsyncd* /etc/systemd/system/mirrornet* 2>/dev/null
+systemctl is-enabled UNIT
+systemctl is-active UNIT
+rsync rsync://localhost/archive/README
+"""
+
+
+def test_a_restart_on_another_port_that_fails_is_undone(hosts: dict[str, Host]) -> None:
+    def run(script: str) -> dict[str, str]:
+        return {name: host.check_output(script.replace("UNIT", UNITS[FRONTENDS[name]])) for name, host in hosts.items()}
+
+    run(REFUSE)
+    before = run(STATE)
+    everywhere(hosts, BEGIN)
+    try:
+        told = provision(FRONTENDS, rsync_master_port=8730)
+        assert told.failed == dict.fromkeys(FRONTENDS, 1), told.output
+        for name in hosts:
+            unit = UNITS[FRONTENDS[name]]
+            assert f"{unit} was started on {name}, and nothing answers on port 8730" in told.said, told.output
+            assert f"`journalctl --unit {unit}` there tells why. Until that is mended, it serves as before." in told.said, told.output
+        assert run(STATE) == before
+        assert everywhere(hosts, END) == dict.fromkeys(hosts, "active\n1")
+    finally:
+        run("rm --recursive /etc/systemd/system/UNIT.d && systemctl daemon-reload")
+
+
+def test_a_listener_that_is_killed_comes_back_and_cuts_nobody(hosts: dict[str, Host]) -> None:
+    everywhere(hosts, BEGIN)
+    for name, host in hosts.items():
+        unit = UNITS[FRONTENDS[name]]
+        main = host.check_output("systemctl show --property=MainPID --value %s", unit)
+        host.check_output("kill -KILL %s", main)
+        host.check_output("timeout 60 sh -c %s", "until rsync rsync://localhost/archive/README; do sleep 0.2; done")
+        assert host.check_output("systemctl show --property=MainPID --value %s", unit) not in ("0", main)
+    assert everywhere(hosts, END) == dict.fromkeys(hosts, "active\n1")
 
 
 @pytest.fixture
@@ -57,7 +145,7 @@ def broken(hosts: dict[str, Host]) -> Iterator[Host]:
 
 
 def test_a_frontend_that_does_not_start_leaves_the_one_before_serving(broken: Host) -> None:
-    told = play({"master12": "daemon"})
+    told = provision({"master12": "daemon"})
     assert told.code != 0
     assert "mirrornet-rsyncd-daemon.service was started on master12, and nothing answers on port 873" in told.output
     assert "Until that is mended, mirrornet-rsyncd-xinetd.service serves as before." in told.output
@@ -72,8 +160,8 @@ def test_a_frontend_that_does_not_start_leaves_the_one_before_serving(broken: Ho
 def test_a_port_and_addresses_that_are_not_to_be_had_are_refused_before_any_change(hosts: dict[str, Host]) -> None:
     everywhere(hosts, "systemd-run --quiet --collect --unit=squatter python3 -m http.server 8730")
     everywhere(hosts, "timeout 60 sh -c 'until ss --listening --tcp --numeric | grep --quiet :8730; do sleep 0.2; done'")
-    told = play(FRONTENDS, rsync_master_port=8730, rsync_master_addresses=["192.0.2.77"])
+    told = provision(FRONTENDS, rsync_master_port=8730, rsync_master_addresses=["192.0.2.77"])
     everywhere(hosts, "systemctl stop squatter")
     assert "rsync_master_addresses: this host does not have the address '192.0.2.77'" in told.output
     assert "rsync_master_port: port 8730 is in use: squatter.service listens on 0.0.0.0" in told.output
-    assert {(figures["changed"], figures["failed"]) for figures in told.recap.values()} == {(0, 1)}, told.output
+    assert (told.changed, told.failed) == (dict.fromkeys(FRONTENDS, 0), dict.fromkeys(FRONTENDS, 1)), told.output

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from plays import everywhere
+from frontends import everywhere
 from testinfra.host import Host
 
 #: Debian's own mirror script, from its package. Without its dependencies: it needs no mail to be sent.

@@ -254,6 +254,12 @@ def has_ipv6() -> bool:
     return Path("/proc/net/if_inet6").exists()
 
 
+def published(directory: Path = Path("/etc/systemd/system")) -> list[str]:
+    """The modules of whose trees mirrors are told by a timer, sorted."""
+    before, after = "mirrornet-publish-", ".timer"
+    return sorted(path.name[len(before) : -len(after)] for path in directory.glob(f"{before}*{after}"))
+
+
 # rsync.
 
 
