@@ -147,7 +147,8 @@ options:
     description:
       - Name, at the top of the tree, of a list of files as Fedora, EPEL and Rocky publish it, for instance C(fullfiletimelist-fedora).
       - As long as the source's list is the one that the tree was completed with, the run ends there. Else what differs between the two is asked for by name.
-      - Needs a whole tree, without O(exclude), O(filters), O(switch), and without options of rsync that change what comes.
+      - Needs a whole tree, without O(filters), O(switch), and without options of rsync that change what comes. O(exclude) may have names (C(NAME), C(*.EXT)),
+        directories (C(NAME/)) and paths from the top of the tree (C(/DIR/NAME)).
     type: str
   full_check:
     description:

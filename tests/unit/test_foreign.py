@@ -234,6 +234,40 @@ def test_random_changes_end_as_rsync_would_end_them(master: Master, fedora: Fedo
     assert "list" in ways
 
 
+def same_but_for(exclude: list[str], master: Master, mirror: Mirror) -> bool:
+    """The same for a job that leaves something out, and of that nothing is here."""
+    patterns = [f"--exclude={pattern}" for pattern in ("/.mirrornet", *exclude)]
+    there = subprocess.run(["rsync", "-rn", "--out-format=%n", *patterns, f"{master.tree}/", "/x/"], capture_output=True, check=True).stdout
+    here = subprocess.run(
+        ["rsync", "-rn", "--out-format=%n", "--exclude=/.mirrornet", f"{mirror.target}/", "/x/"], capture_output=True, check=True
+    )
+    assert here.stdout == there
+    command = ["rsync", "-acnH", "--delete", *patterns, "--out-format=%i %n", f"{master.tree}/", f"{mirror.target}/"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [line for line in done.stdout.splitlines() if not line.endswith(" ./")] == []
+    return True
+
+
+@pytest.mark.parametrize("exclude", [["*-1*"], ["dir-*/", "/release-2/file-?.txt"], ["release-1/", "link-*", "/imagelist"]])
+def test_what_a_job_leaves_out_is_no_part_of_the_list(master: Master, fedora: Fedora, mirror: Mirror, exclude: list[str]) -> None:
+    options = {"file_list": LIST, "exclude": exclude, "max_delete_percent": 100}
+    assert [mirror.pull(**options).way for dummy in range(2)] == ["plain", "same"]
+    chance = random.Random(str(exclude))
+    ways = []
+    for number in range(6):
+        for dummy in range(10):
+            edit(master.tree, chance, number)
+        fedora.publish()
+        ways.append(mirror.pull(**options).way)
+        assert same_but_for(exclude, master, mirror)
+    assert "list" in ways
+    # Other patterns: nothing that was left out so far is missed.
+    fedora.publish()
+    assert mirror.pull(file_list=LIST, max_delete_percent=100).way == "plain"
+    assert same(master, mirror)
+    assert mirror.pull(file_list=LIST).way == "same"
+
+
 def edit(top: Path, chance: random.Random, number: int) -> None:
     every = sorted(path for path in top.rglob("*") if path.parent != top or not path.name.startswith((LIST, "imagelist")))
     path = chance.choice(every)
@@ -250,7 +284,7 @@ def edit(top: Path, chance: random.Random, number: int) -> None:
         path.unlink()
         if chance.random() < 0.5:
             path.mkdir()
-    elif what == 5 and path.is_file() and not path.is_symlink():
+    elif what == 5 and path.is_file() and not path.is_symlink() and path.name != f"link-{number}":
         path.with_name(f"link-{number}").unlink(missing_ok=True) if not path.with_name(f"link-{number}").is_dir() else None
         if not path.with_name(f"link-{number}").exists():
             os.link(path, path.with_name(f"link-{number}"))
@@ -356,10 +390,18 @@ def test_a_source_without_the_list_is_compared(master: Master, fedora: Fedora, m
     assert same(master, mirror)
 
 
-def test_a_list_goes_with_whole_trees_only() -> None:
-    checked = jobs.check({"name": "x", "sources": ["rsync://h/m/"], "target": "/srv/x", "file_list": LIST, "exclude": ["*.iso"]})
-    assert checked.job is None
-    assert any("file_list: can't be followed with exclude" in problem for problem in checked.problems)
+def test_a_list_goes_only_with_trees_that_can_be_told_from_it() -> None:
+    job = {"name": "x", "sources": ["rsync://h/m/"], "target": "/srv/x", "file_list": LIST}
+    for good in (["*.iso"], ["debug/", "/SRPMS", "a/b", "/x/*/y?"]):
+        assert jobs.check({**job, "exclude": good}).job is not None
+    for options, words in (
+        ({"filters": ["- *.iso"]}, "file_list: can't be followed with filters"),
+        ({"exclude": ["**/x"]}, "exclude: with file_list, '**/x' can't be told from others, since it has"),
+        ({"exclude": ["a", "x[0-9]"]}, "exclude: with file_list, 'x[0-9]' can't be told from others, since it has brackets"),
+    ):
+        checked = jobs.check({**job, **options})
+        assert checked.job is None
+        assert any(words in problem for problem in checked.problems), checked.problems
     for wrong in ("/x", "a/b", "..", "*"):
         assert jobs.check({"name": "x", "sources": ["rsync://h/m/"], "target": "/srv/x", "file_list": wrong}).job is None
 

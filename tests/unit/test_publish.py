@@ -25,6 +25,7 @@ from mirrornet import digests, head, lists, publish, scan
 from mirrornet import job as jobs
 from mirrornet.entry import merge
 from mirrornet.errors import Exit
+from mirrornet.pattern import problem
 from publishing import Desk, Edits, published, truth
 
 
@@ -577,7 +578,7 @@ class TestExclude:
 
     @pytest.mark.parametrize("pattern", ["", "/", "a/*", "**", "a**b", "a\\*", "a//b", "../x", "/./x", "[a/b]", "a\nb"])
     def test_refused(self, pattern: str) -> None:
-        assert scan.problem(pattern)
+        assert problem(pattern)
 
     def test_what_was_left_out_comes(self, desk: Desk) -> None:
         """Also names of a file of which others were there before."""

@@ -25,6 +25,7 @@ from .entry import order
 from .filelist import BadList, Line, TooMany
 from .files import read_json, replace, to_json
 from .follow import INCOMING, as_rsync_writes
+from .pattern import excluder
 from .places import IN_TREE
 from .rsync import PARTIAL_DIR, Mode
 from .run import Run
@@ -56,6 +57,8 @@ class _Store:
     """The lists of a job in its state directory: the one that our tree was completed by, and what a source has now."""
 
     def __init__(self, run: Run) -> None:
+        self._exclude = list(run.job.exclude)
+        self._leaves_out = excluder(self._exclude)
         name = str(run.job.file_list)
         self.directory = run.places.file_list(run.job.name)
         self.known = self.directory / "known" / name
@@ -75,6 +78,8 @@ class _Store:
         names = note.get("names")
         if not self.known.is_file() or note.get("list") != _identity(self.known) or not isinstance(names, list):
             return None
+        if note.get("exclude", []) != self._exclude:
+            return None  # What was left out then may be wanted now.
         return [os.fsencode(str(name)) for name in names]
 
     def doubt(self) -> None:
@@ -83,7 +88,17 @@ class _Store:
 
     def note(self, names: list[bytes]) -> None:
         """The known list stands for the tree, but for these names."""
-        replace(self._note, to_json({"list": _identity(self.known), "names": sorted(map(os.fsdecode, names))}))
+        replace(self._note, to_json({"exclude": self._exclude, "list": _identity(self.known), "names": sorted(map(os.fsdecode, names))}))
+
+    def lines(self, path: Path) -> Iterator[bytes]:
+        """The lines of a list but for what the job leaves out. Raises BadList, OSError."""
+        if not self._exclude:
+            return filelist.lines(path)
+        return (line for line in filelist.lines(path) if not self.leaves_out(filelist.parse(line)))
+
+    def leaves_out(self, line: Line) -> bool:
+        """Whether the job leaves out what a line is about."""
+        return self._leaves_out(line.path, line.kind == "d")
 
 
 def _identity(path: Path) -> list[int]:
@@ -142,12 +157,12 @@ def _plan(run: Run, origin: str, store: _Store, unlisted: list[bytes]) -> Plan:
 
     def counted() -> Iterator[bytes]:
         nonlocal entries
-        for line in filelist.lines(store.fresh):
+        for line in store.lines(store.fresh):
             entries += 1
             yield line
 
     size = store.known.stat().st_size + store.fresh.stat().st_size
-    old, new = filelist.difference(filelist.lines(store.known), counted(), store.scratch, size=size, most=_MOST)
+    old, new = filelist.difference(store.lines(store.known), counted(), store.scratch, size=size, most=_MOST)
     gone, come = _by_path(old), _by_path(new)
     update = _Update()
     for path, line in come.items():
@@ -191,7 +206,7 @@ def _is_own(path: bytes) -> bool:
 def _look(run: Run, store: _Store, gone: dict[bytes, Line], come: dict[bytes, Line], change: Change) -> None:
     """Find what is to be deleted, and whether the tree is what the former list said. Raises Unexpected, BadList, OSError."""
     names = gone.keys() - come.keys()
-    for text in filelist.lines(store.fresh) if names else ():
+    for text in store.lines(store.fresh) if names else ():
         if filelist.path_of(text) in names:
             raise BadList(f"it names {os.fsdecode(filelist.path_of(text))!r} twice")
     own = os.fsencode(str(run.job.file_list))
@@ -337,12 +352,12 @@ def _unlisted(run: Run, store: _Store, latest: Path) -> list[bytes]:
             for path, found in below.all():
                 if b"\n" in path:
                     raise Unexpected(path, "has a line end in its name, which no such list can hold")
-                if path and not _is_own(path):
+                if path and not _is_own(path) and not store.leaves_out(Line(_kind(found), True, 0, 0, path)):
                     yield _key(path, found)
 
         def listed() -> Iterator[bytes]:
             own = os.fsencode(str(run.job.file_list))
-            for line in map(filelist.parse, filelist.lines(latest)):
+            for line in map(filelist.parse, store.lines(latest)):
                 # The list of itself: it was still being written when that was looked at.
                 found = below.stat(line.path) if line.path == own or not line.is_open else None
                 if found is not None:

@@ -434,6 +434,26 @@ _CHECKS: dict[str, Check] = {
 }
 
 
+def _with_file_list(given: dict[str, Any]) -> list[str]:
+    """What doesn't go with a list of files."""
+    from .pattern import problem  # Late, as few jobs have use for it.
+
+    found = []
+    against = [key for key in ("filters", "switch", "trusted_keys") if given.get(key)]
+    against += [option for option in given.get("rsync_options", ()) if option.partition("=")[0] not in WAYS_TO_TRAVEL]
+    if against:
+        found.append(f"file_list: can't be followed with {', '.join(against)}: it tells of a whole tree, as it is.")
+    for pattern in given.get("exclude", ()):
+        # rsync's brackets have ranges and classes of their own.
+        why = "has brackets" if "[" in pattern else problem(pattern)
+        if why:
+            found.append(
+                f"exclude: with file_list, {pattern!r} can't be told from others, since it {why}: "
+                "exclude by names (NAME, *.EXT), by directories (NAME/) or by paths from the top of the tree (/DIR/NAME)."
+            )
+    return found
+
+
 def _together(given: dict[str, Any]) -> list[str]:
     """Options that are good each for itself, but not together."""
     found = []
@@ -443,10 +463,7 @@ def _together(given: dict[str, Any]) -> list[str]:
     if mount and not f"{target}/".startswith(mount.rstrip("/") + "/"):
         found.append(f"mount: {mount!r} doesn't hold the target {target!r}.")
     if given.get("file_list"):
-        against = [key for key in ("exclude", "filters", "switch", "trusted_keys") if given.get(key)]
-        against += [option for option in given.get("rsync_options", ()) if option.partition("=")[0] not in WAYS_TO_TRAVEL]
-        if against:
-            found.append(f"file_list: can't be followed with {', '.join(against)}: it tells of a whole tree, as it is.")
+        found += _with_file_list(given)
     if given.get("trusted_keys"):
         against = [key for key in ("exclude", "filters", "switch", "seed_sources") if given.get(key)]
         against += [option for option in given.get("rsync_options", ()) if option.partition("=")[0] not in WAYS_TO_TRAVEL]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Callable, NamedTuple
 
 from .errors import Exit, Failure
+from .pattern import problem
 from .places import IN_TREE
 
 #: rsync's own directory for what is still on its way (--delay-updates): never part of a tree.
@@ -73,22 +74,6 @@ def shown(path: bytes) -> str:
 
 
 # What is left out
-
-
-def problem(pattern: str) -> str:
-    """Why a pattern can't be matched exactly as rsync would; empty if it can."""
-    inner = pattern.strip("/")
-    if not inner or any(ord(character) < 32 for character in pattern):
-        return "is empty or has control characters"
-    if "\\" in pattern or "**" in pattern:
-        return "has \\ or **"
-    if "//" in pattern or any(part in (".", "..") for part in inner.split("/")):
-        return "has an empty part, or one that is . or .."
-    if any("/" in bracket.partition("]")[0] for bracket in inner.split("[")[1:]):
-        return "has a / between brackets"
-    if "/" in inner and not pattern.startswith("/") and set(inner) & set("*?["):
-        return "has a / and a wildcard, but no / in front"
-    return ""
 
 
 def check(patterns: Sequence[str]) -> None:
