@@ -378,3 +378,17 @@ def test_settling_says_what_went_wrong(target: Path) -> None:
     os.close(top)
     with pytest.raises(OSError, match="Bad file descriptor"):
         apply.settle(top)
+
+
+def test_a_directory_that_was_made_again_is_another(tmp_path: Path) -> None:
+    """What is kept open of the last one must not be taken for it."""
+    (tmp_path / "a").mkdir()
+    with below(tmp_path) as one:
+        former = os.fstat(one.directory(b"a"))
+        (tmp_path / "a").rename(tmp_path / "b")
+        (tmp_path / "a").mkdir()
+        one.forget(b"a")
+        now = os.fstat(one.directory(b"a"))
+        assert now.st_ino == (tmp_path / "a").stat().st_ino != former.st_ino
+        assert os.fstat(one.directory(b"")).st_ino == tmp_path.stat().st_ino
+        assert os.fstat(one.directory(b"a")).st_ino == now.st_ino

@@ -13,12 +13,18 @@ from pathlib import Path
 from mirrornet.pattern import excluder, problem
 
 NAMES = ["a", "b", "ab", "aa", ".a", "a.b", "a b", "b\n", "\xe4", "$", "x" * 20]
-PIECES = ["a", "b", "ab", "*", "?", ".", "/", "a*", "?b", "x", "$", "\xe4", "a/b", "/a", "b/", "a.b"]
+PARTS = ["a", "b", "ab", "aa", ".a", "*", "?", "a*", "?b", "*.b", "x*", "$", "\xe4", "a?*"]
+
+
+def pattern(chance: random.Random) -> str:
+    """One of any kind: anchored or not, of directories only or not, with a name or two."""
+    parts = chance.choices(PARTS, k=chance.choice([1, 1, 2]))
+    return chance.choice(["", "/"]) + "/".join(parts) + chance.choice(["", "/"])
 
 
 def grow(top: Path, chance: random.Random, depth: int = 0) -> None:
-    for name in chance.sample(NAMES, 6):
-        if depth < 3 and chance.random() < 0.4:
+    for name in chance.sample(NAMES, 7) if depth else NAMES:
+        if (depth < 2 and chance.random() < 0.6) or (depth == 0 and name == "a"):
             (top / name).mkdir()
             grow(top / name, chance, depth + 1)
         else:
@@ -43,9 +49,10 @@ def test_as_rsync_does(tmp_path: Path) -> None:
     tree.mkdir()
     grow(tree, chance)
     paths, tried = everything(tree), 0
+    assert len(paths) > 50
     while tried < 60:
-        patterns = ["".join(chance.choices(PIECES, k=chance.randrange(1, 4))) for dummy in range(chance.randrange(1, 3))]
-        if any(problem(pattern) for pattern in patterns):
+        patterns = [pattern(chance) for dummy in range(chance.randrange(1, 3))]
+        if any(map(problem, patterns)):
             continue
         tried += 1
         leaves_out = excluder(patterns)
