@@ -296,8 +296,8 @@ def parse_item(line: str) -> Item | None:
     what, rest = line[:11], line[12:]
     if line[11:12] != "|" or not (what == "*deleting  " or (what[0] in "<>ch." and what[1] in "fdLDS")):
         return None
-    size, bar, name = rest.partition("|")
-    return Item(what, int(size), name) if bar and size.isdecimal() and size.isascii() else None
+    size, mark, name = rest.partition("|")
+    return Item(what, int(size), name) if mark and size.isdecimal() and size.isascii() else None
 
 
 @dataclass

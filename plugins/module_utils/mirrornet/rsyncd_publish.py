@@ -8,7 +8,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Iterator, Mapping, Sequence
 
-from . import scan
+from .pattern import problem
 
 _DEFAULTS: dict[str, object] = {"every": 15, "keep": 64, "sign": False}
 _MOST = {"every": 1440, "keep": 1000}
@@ -42,7 +42,7 @@ def together(modules: Sequence[object], exclude: object) -> Iterator[tuple[int, 
                 yield position, name, "with it clients don't get what a head would say that is there", "Leave it out, or publish"
         hidden = [module.get("exclude"), exclude]
         for pattern in (pattern for patterns in hidden if isinstance(patterns, list) for pattern in patterns):
-            if isinstance(pattern, str) and (why := scan.problem(pattern)):
+            if isinstance(pattern, str) and (why := problem(pattern)):
                 remedy = "Exclude by names (NAME, *.EXT), directories (NAME/) or paths from the top of the tree (/DIR/NAME), or leave publish out"
                 yield (
                     position,
