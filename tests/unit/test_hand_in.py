@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Master, Mirror, Silent, free_port, wait_until
 from mirrornet import hand_in, job
+from mirrornet.child import Ended
 
 ENTRY = "mirror1:the password of mirror1\n"
 
@@ -124,10 +126,29 @@ def test_what_can_t_be_handed_in_changes_no_run(
     assert "not handed in" not in mirror.run("status").stdout
 
 
-def test_what_a_server_says_is_no_more_than_text(master: Master, mirror: Mirror, taken: Path) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a mistake of ours"), OSError(28, "No space left on device")])
+def test_a_mistake_of_ours_changes_no_run(
+    master: Master, mirror: Mirror, error: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*dummy: object) -> None:
+        raise error
+
+    monkeypatch.setattr(hand_in.rsync, "send", fail)
     master.fill()
-    assert mirror.pull(report_to=master.url("strange")).outcome == "updated"
+    assert mirror.pull(report_to=master.url("full")).exit_code == 0
+    assert repr(error) in noted(mirror)["message"]
+    monkeypatch.setattr(hand_in, "_note", fail)
+    assert mirror.pull(report_to=master.url("full")).exit_code == 0
+    assert "handed_in.json: " in mirror.places.log("tree").read_text()
+
+
+def test_what_a_server_says_is_no_more_than_text(master: Master, mirror: Mirror, taken: Path) -> None:
+    assert mirror.pull(report_to=master.url("strange")).exit_code == 0
     assert noted(mirror)["message"].isprintable()
+    # Also if rsync itself should pass it on.
+    said = hand_in._why(Ended(5, deque(["rsync error: first", "go\taway\x1b[2J" + 1000 * "x"])))
+    assert said.startswith("rsync exit code 5: go?away?[2Jxxx")
+    assert len(said) < 400
 
 
 @pytest.mark.parametrize("server", ["endless_greeting", "swallowing"])

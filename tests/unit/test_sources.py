@@ -275,6 +275,20 @@ def test_tls(master: Master, mirror: Mirror, tls: tuple[int, Path]) -> None:
     assert report.outcome == "failed", "a certificate for another name"
 
 
+def test_a_report_goes_by_tls_too(master: Master, mirror: Mirror, tls: tuple[int, Path]) -> None:
+    port, certificate = tls
+    taken = master.base / "taken"
+    taken.mkdir()
+    with (master.base / "rsyncd.conf").open("a") as config:
+        config.write(f"[taken]\npath = {taken}\nread only = no\n" + ("uid = root\ngid = root\n" if os.geteuid() == 0 else ""))
+    url = f"rsyncs://localhost:{port}/taken/"
+    mirror.pull(report_to=url, tls_ca=str(certificate))
+    assert (taken / "tree.json").read_bytes() == mirror.places.report("tree").read_bytes()
+    (taken / "tree.json").unlink()
+    mirror.pull(report_to=url)
+    assert list(taken.iterdir()) == [], "a certificate that nobody vouches for"
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

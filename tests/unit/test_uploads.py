@@ -22,10 +22,10 @@ PASSWORDS = {"mirror1": "the password of mirror1", "mirror2": "the password of m
 
 
 WHERE = uploads.Where("reports", "/usr/local/lib/mirrornet/rsyncd-quota")
-SERVED: list[object] = [{"name": "archive", "path": "/srv/archive"}, {"name": "with.dot", "path": "/srv/dot"}]
+SERVED: tuple[object, ...] = ({"name": "archive", "path": "/srv/archive"}, {"name": "with.dot", "path": "/srv/dot"})
 
 
-def said(given: object, served: list[object] = SERVED) -> str:
+def said(given: object, served: tuple[object, ...] = SERVED) -> str:
     return "\n".join(map(str, uploads.check(given, PASSWORDS, served)))
 
 
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_said_with_the_option_and_the_remedy(given: object, mes
 
 def test_reports_need_names() -> None:
     assert "jobs: there is no module that a job could be named after. List the names" in said({"logins": ["mirror*"]}, SERVED[1:])
-    assert said({"logins": ["mirror*"], "jobs": ["docs"]}, []) == ""
+    assert said({"logins": ["mirror*"], "jobs": ["docs"]}, ()) == ""
 
 
 def test_a_login_that_can_t_name_a_directory_is_refused() -> None:
@@ -272,3 +272,12 @@ def test_what_is_too_large_is_cut_and_leaves_nothing_that_grows(door: Door) -> N
     assert sum(path.stat().st_size for path in (door.base / "up/mirror1").iterdir()) <= 64 * 1024
     assert door.run(str(door.base / "report.json"), "UP/archive.json").returncode == 0
     assert door.there() == ["archive.json"]
+
+
+def test_what_an_interrupted_upload_left_goes_with_the_next_one(door: Door) -> None:
+    for name in ("mirror1", "mirror2"):
+        (door.base / "up" / name / ".archive.json.aB3dE6").write_text("half")
+    (door.base / "up/mirror1/archive.json.saved").write_text("the operator's")
+    assert door.run(str(door.base / "report.json"), "UP/docs.json").returncode == 0
+    assert door.there() == ["archive.json.saved", "docs.json"]
+    assert door.there("mirror2") == [".archive.json.aB3dE6"]

@@ -52,8 +52,8 @@ def hand_in(places: Places, job: Job, lock_fd: int, log: Callable[[str], None]) 
         why = f"{error!r}. Please report it."
     try:
         _note(places, job, job.report_to, why, log)
-    except OSError as error:
-        log(f"{places.handed_in(job.name)}: {error.strerror}")
+    except Exception as error:
+        log(f"{places.handed_in(job.name)}: {error!r}")
 
 
 def _send(places: Places, job: Job, directory: str, lock_fd: int, log: Callable[[str], None]) -> str:
