@@ -66,6 +66,10 @@ def test_a_release_in_a_play(tmp_path: Path) -> None:
         ({"every": "5"}, "every: '5' is not"),
         ({"keep": 1001}, "keep: 1001 is not"),
         ({"sign": "yes"}, "neither true nor false"),
+        ({"file_list": ""}, "not a file's name at the top of the tree"),
+        ({"file_list": "a/b"}, "not a file's name at the top of the tree"),
+        ({"file_list": ".mirrornet"}, "not a file's name at the top of the tree"),
+        ({"file_list": "-x"}, "not a file's name at the top of the tree"),
     ],
 )
 def test_values_that_are_refused(value: object, words: str) -> None:
@@ -75,7 +79,7 @@ def test_values_that_are_refused(value: object, words: str) -> None:
 
 
 def test_values_that_are_taken() -> None:
-    for value in ({}, {"every": 1, "keep": 1000, "sign": True}):
+    for value in ({}, {"every": 1, "keep": 1000, "sign": True, "file_list": "fullfiletimelist-epel"}):
         assert list(rsyncd_publish.complaints(value)) == []
 
 

@@ -97,6 +97,9 @@ def test_a_head_appears_by_itself_after_a_change(host: Host) -> None:
         "cd /tmp/copy && { printf 'x '; cat /etc/mirrornet/sign_key.pub; } > signers && head -1 head > line && tail -n +2 head > signature"
         " && ssh-keygen -Y verify -f signers -I x -n mirrornet-head -s signature < line"
     )
+    # The list for mirrors that know nothing of heads is of the same tree; it is written after the head, and is in the next one.
+    wait_for(host, "rsync -a rsync://localhost/archive/fullfiletimelist-archive /tmp/list && grep -qP '\tf\t.*\trelease$' /tmp/list", 120)
+    assert host.check_output("tail -n 1 /tmp/list") == "[End]"
     assert host.file("/etc/mirrornet/sign_key").mode == 0o600
     assert (
         host.check_output("ssh-keygen -y -f /etc/mirrornet/sign_key").split()[:2]

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from .pattern import problem
 
-_DEFAULTS: dict[str, object] = {"every": 15, "keep": 64, "sign": False}
+_DEFAULTS: dict[str, object] = {"every": 15, "keep": 64, "sign": False, "file_list": ""}
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 _MOST = {"every": 1440, "keep": 1000}
 #: Options by which clients get something else than is there, in ways that a head can't follow.
 _IN_THE_WAY = ("filter", "include", "include_from", "exclude_from", "outgoing_chmod", "charset", "write_only", "fake_super")
@@ -27,6 +29,12 @@ def complaints(value: object) -> Iterator[tuple[str, str]]:
         elif isinstance(_DEFAULTS[name], bool):
             if not isinstance(given, bool):
                 yield f"{name}: {given!r} is neither true nor false", "Write true or false, without quotes"
+        elif isinstance(_DEFAULTS[name], str):
+            if not isinstance(given, str) or not _FILE_NAME.fullmatch(given):
+                yield (
+                    f"{name}: {given!r} is not a file's name at the top of the tree",
+                    "Write it as Fedora does, for instance fullfiletimelist-NAME",
+                )
         elif not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= _MOST[name]:
             yield f"{name}: {given!r} is not a whole number from 1 to {_MOST[name]}", "Give one, without quotes"
 
