@@ -433,7 +433,9 @@ def main():
         "ipv6": rsyncd_host.has_ipv6(),
         "unwanted": [path for path in params["unwanted"] if os.path.lexists(path)],
         "published": rsyncd_host.published(),
-        "needs": confine.needs(params["modules"], params["options"]),
+        "needs": confine.needs(
+            [*params["modules"], *({"path": params["uploads_path"]} for dummy in params["uploads"][:1])], params["options"]
+        ),
         **found,
     }
     if problems:
