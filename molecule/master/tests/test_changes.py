@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from plays import MODULES, play
+from plays import inventory, play
 from testinfra.host import Host
 
 SOCKET = "mirrornet-rsyncd.socket"
+MODULES = inventory()["masters"]["vars"]["rsync_master_modules"]
 
 
 def name(host: Host) -> str:
@@ -36,14 +37,14 @@ def transfer(host: Host) -> Iterator[str]:
 def test_a_new_module_is_served_without_a_restart(host: Host, transfer: str) -> None:
     before = listening_since(host)
     result = play(name(host), rsync_master_modules=[*MODULES, {"name": "pool", "path": "/srv/archive/pool"}])
-    assert (result.code, result.recap["changed"]) == (0, 1), result.output
+    assert (result.code, result.changed) == (0, {name(host): 1}), result.output
     assert "pool" in host.check_output("rsync rsync://localhost/").split()
     assert host.service(transfer).is_running
     assert listening_since(host) == before
     # And back again.
-    assert play(name(host)).recap["changed"] == 1
+    assert play(name(host)).changed == {name(host): 1}
     assert "pool" not in host.check_output("rsync rsync://localhost/").split()
-    assert play(name(host)).recap["changed"] == 0
+    assert play(name(host)).changed == {name(host): 0}
 
 
 @pytest.mark.on("master11")
@@ -69,7 +70,7 @@ def test_a_master_set_up_by_hand_is_taken_over(host: Host) -> None:
     assert not host.service("rsync.service").is_running
     assert host.service(SOCKET).is_running
     assert host.run("rsync rsync://localhost/").rc == 0
-    assert play(name(host)).recap["changed"] == 0
+    assert play(name(host)).changed == {name(host): 0}
 
 
 @pytest.mark.on("master12")
@@ -89,5 +90,5 @@ def test_where_systemd_is_not_running_the_files_are_made_and_the_rest_is_said(ho
         result = play(name(host))
     finally:
         host.check_output("mv /run/systemd/system.away /run/systemd/system && systemctl start %s", SOCKET)
-    assert (result.code, result.recap["changed"]) == (0, 0), result.output
+    assert (result.code, result.changed) == (0, {name(host): 0}), result.output
     assert "systemctl enable --now mirrornet-rsyncd.socket" in result.output

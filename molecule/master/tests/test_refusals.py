@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from plays import MODULES, play
+from plays import inventory, play
 from testinfra.host import Host
 
 HOST = "master12"
+MODULES = inventory()["masters"]["vars"]["rsync_master_modules"]
 ARCHIVE = {"name": "archive", "path": "/srv/archive"}
 
 # Many at once: a misspelt variable, and modules wrong in themselves, with each other, and for this host.
@@ -74,14 +75,14 @@ def test_mistakes_are_refused_together_and_before_anything_changes(hosts: dict[s
     before = state(hosts[HOST])
     result = play(HOST, **MISTAKES)
     assert result.code != 0
-    assert (result.recap["changed"], result.recap["failed"]) == (0, 1)
+    assert (result.changed, result.failed) == ({HOST: 0}, {HOST: 1})
     assert [message for message in MESSAGES if message not in result.output] == [], result.output
     assert state(hosts[HOST]) == before
 
 
 def test_wrong_types_and_choices_are_refused_by_the_variable_s_name(hosts: dict[str, Host]) -> None:
     result = play(HOST, rsync_master_frontend="tcpd", rsync_master_timeout="never")
-    assert (result.recap["changed"], result.recap["failed"]) == (0, 1)
+    assert (result.changed, result.failed) == ({HOST: 0}, {HOST: 1})
     assert "value of rsync_master_frontend must be one of: systemd_socket, daemon, inetd, xinetd, auto, got: tcpd" in result.output
     assert "rsync_master_timeout" in result.output
 
@@ -89,11 +90,11 @@ def test_wrong_types_and_choices_are_refused_by_the_variable_s_name(hosts: dict[
 def test_what_rsync_itself_complains_about_is_refused_on_the_host(hosts: dict[str, Host]) -> None:
     # The check knows nothing wrong with it, so the rendered file has to have it: a template with a mistake.
     result = play(HOST, __rsync_master_candidate="[archive]\nhosts alow = 192.0.2.7\n")
-    assert result.recap["changed"] == 0
+    assert result.changed == {HOST: 0}
     assert 'rsyncd.conf: rsync says: Unknown Parameter encountered: "hosts alow".' in result.output
 
 
 def test_the_modules_of_the_scenario_are_still_right() -> None:
     # Guards the tests above: with nothing wrong, nothing is refused.
     result = play(HOST, "--check", rsync_master_modules=MODULES)
-    assert (result.code, result.recap["changed"], result.recap["failed"]) == (0, 0, 0), result.output
+    assert (result.code, result.changed) == (0, {HOST: 0}), result.output

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from plays import SCENARIO, ansible, playbook
+from plays import ansible, play
 from testinfra.host import Host
 
 FIREWALLS = {"master1": "nftables", "master2": "ufw"}
@@ -30,8 +30,8 @@ def opening(
     """The module by itself, on both hosts; where it changed something."""
     arguments = json.dumps({"kind": kind or "{{ rsync_master_firewall }}", "ports": ports, "sources": sources})
     done = ansible("ansible", on, "-m", "mirrornet.rsync.rsyncd_firewall", "-a", arguments, *options)
-    assert done.returncode == 0, done.stdout
-    return [f"{name} | CHANGED" in done.stdout for name in FIREWALLS if f"{name} | " in done.stdout]
+    assert done.code == 0, done.output
+    return [f"{name} | CHANGED" in done.output for name in FIREWALLS if f"{name} | " in done.output]
 
 
 def theirs(host: Host, kind: str) -> list[str]:
@@ -50,8 +50,8 @@ def test_the_port_is_open_and_the_others_are_not(hosts: dict[str, Host]) -> None
 def test_without_the_variable_it_is_closed_again_and_nothing_else_has_changed(hosts: dict[str, Host]) -> None:
     before = {name: theirs(hosts[name], kind) for name, kind in FIREWALLS.items()}
     try:
-        done = playbook(SCENARIO / "converge.yml", "masters", "-e", "rsync_master_firewall=none")
-        assert done.returncode == 0, done.stdout
+        done = play("masters", rsync_master_firewall="none")
+        assert done.code == 0, done.output
         assert [name for name in FIREWALLS if is_open(hosts, name)] == []
         assert {name: theirs(hosts[name], kind) for name, kind in FIREWALLS.items()} == before
         assert "theirs" in str(before["master1"])
@@ -100,6 +100,8 @@ def firewalld(hosts: dict[str, Host]) -> Iterator[Host]:
     host.check_output("systemctl stop nftables.service && nft flush ruleset && systemctl start firewalld.service")
     yield host
     host.check_output("systemctl stop firewalld.service && systemctl start nftables.service && systemctl restart fail2ban.service")
+    # Where a play has closed it in favour of firewalld.
+    opening(on="master1")
 
 
 def test_firewalld_now_and_for_good(hosts: dict[str, Host], firewalld: Host) -> None:
@@ -118,3 +120,18 @@ def test_firewalld_now_and_for_good(hosts: dict[str, Host], firewalld: Host) -> 
     assert opening(on="master1", kind="firewalld", ports=()) == [True]
     assert theirs(firewalld, "firewalld") == ['rule port port="7" protocol="tcp" accept']
     assert not firewalld.file("/etc/mirrornet/firewalld").exists
+
+
+def test_a_play_opens_it_in_firewalld_in_place_of_another_and_closes_it(hosts: dict[str, Host], firewalld: Host) -> None:
+    before = theirs(firewalld, "firewalld")
+    assert not is_open(hosts, "master1")
+    told = play("master1", rsync_master_firewall="firewalld")
+    assert (told.code, [task.partition(" | ")[0].partition(" : ")[2] for task, _host in told.changes]) == (0, ["Firewall", "Unwanted"]), (
+        told.output
+    )
+    assert is_open(hosts, "master1")
+    assert not firewalld.file("/etc/nftables.d/mirrornet-rsyncd.nft").exists
+    told = play("master1", rsync_master_firewall="none")
+    assert told.code == 0, told.output
+    assert not is_open(hosts, "master1")
+    assert theirs(firewalld, "firewalld") == before

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from plays import SCENARIO, playbook
+from plays import play
 from testinfra.host import Host
 
 
@@ -20,17 +20,8 @@ def asked(tmp_path: Path, *groups: str, **reached: str) -> str:
     }
     (tmp_path / "hosts.json").write_text(json.dumps(inventory), encoding="utf-8")
     modules = [{"name": "archive", "path": "/srv/archive", "hosts_allow_groups": groups}]
-    done = playbook(
-        SCENARIO / "converge.yml",
-        "master1",
-        "--check",
-        "--diff",
-        "--inventory",
-        str(tmp_path / "hosts.json"),
-        "-e",
-        json.dumps({"rsync_master_modules": modules}),
-    )
-    return " ".join(done.stdout.split()).replace("''", "'")
+    done = play("master1", "--check", "--diff", "--inventory", str(tmp_path / "hosts.json"), rsync_master_modules=modules)
+    return done.said.replace("''", "'")
 
 
 def test_another_s_answer_and_no_answer_are_refused_and_told(tmp_path: Path) -> None:

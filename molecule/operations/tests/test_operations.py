@@ -10,11 +10,10 @@ import json
 import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
-from plays import CHECKOUT, ansible, playbook
+from plays import CHECKOUT, Play, ansible, play
 from testinfra.host import Host
 
 LOG = "/var/log/mirrornet-rsyncd/rsyncd.log"
@@ -172,16 +171,15 @@ def test_the_log_file_is_rotated_and_written_again(host: Host) -> None:
     assert LOG.rpartition("/")[0] in host.check_output("systemctl show --property=ReadWritePaths mirrornet-rsyncd@x.service")
 
 
-def audit(master: str, outside: str, *options: str) -> subprocess.CompletedProcess[str]:
+def audit(master: str, outside: str, **variables: object) -> Play:
     """The playbook, looking at a master from another host."""
-    return playbook(CHECKOUT / "playbooks/audit_master.yml", master, "-e", f"audit_from={outside}", *options)
+    return play(master, playbook=CHECKOUT / "playbooks/audit_master.yml", audit_from=outside, **variables)
 
 
 def test_the_audit_finds_nothing_bad_in_our_master() -> None:
-    ours = audit("master1", "master2", "-e", "audit_fail=medium")
-    assert ours.returncode == 0, ours.stdout
-    assert "changed=0" in ours.stdout
-    assert "rsync://master1:873/archive/: everybody can read it" in " ".join(ours.stdout.split())
+    ours = audit("master1", "master2", audit_fail="medium")
+    assert (ours.code, set(ours.changed.values())) == (0, {0}), ours.output
+    assert "rsync://master1:873/archive/: everybody can read it" in ours.said
 
 
 @pytest.mark.on("master2")
@@ -192,11 +190,11 @@ def test_the_audit_finds_much_in_a_master_by_hand(host: Host) -> None:
         "printf '[hand]\\npath = /srv/by-hand\\nread only = no\\nhosts alow = 192.0.2.1\\nuse chroot = no\\n' >>/etc/rsyncd.conf"
     )
     try:
-        by_hand = audit("master2", "master1", "-e", "audit_fail=high", "-e", "audit_connections=0")
+        by_hand = audit("master2", "master1", audit_fail="high", audit_connections=0)
     finally:
         host.check_output("mv /root/rsyncd.conf /etc/rsyncd.conf")
-    shown = " ".join(by_hand.stdout.split())
-    assert by_hand.returncode != 0
+    shown = by_hand.said
+    assert by_hand.code != 0
     assert "rsync://master2:873/hand/: everybody can write to it" in shown
     assert "unknown parameter ''hosts alow''. Did you mean ''hosts allow''?" in shown
     assert "without chroot" in shown
@@ -207,7 +205,7 @@ def test_the_audit_finds_much_in_a_master_by_hand(host: Host) -> None:
 
 def test_what_the_distributions_did_not_mend_is_told(hosts: dict[str, Host]) -> None:
     """One of the releases is no longer looked after."""
-    said = " ".join(ansible("ansible", "masters", "-m", "mirrornet.rsync.rsyncd_check").stdout.split())
+    said = ansible("ansible", "masters", "-m", "mirrornet.rsync.rsyncd_check").said
     for host in hosts.values():
         version = host.check_output("rsync --version").split()[2]
         dummy, found, told = said.partition(f"[WARNING]: rsync {version} on this host has ")
