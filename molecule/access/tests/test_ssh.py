@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
-from plays import key_of, play
+from plays import play
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
@@ -24,6 +27,12 @@ def mirror(hosts: dict[str, Host]) -> Host:
     """The mirror, with an empty directory to pull into."""
     hosts["mirror1"].check_output("rm --recursive --force /srv/try && install --directory --owner=mirrornet /srv/try")
     return hosts["mirror1"]
+
+
+def key_of(name: str, *, private: bool = False) -> str:
+    """The key NAME that prepare.yml has made."""
+    path = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "keys" / name
+    return (path if private else path.with_suffix(".pub")).read_text(encoding="utf-8")
 
 
 def ssh(mirror: Host, master: str, words: str, key: str = "mirror1", options: str = "") -> CommandResult:
@@ -144,14 +153,14 @@ def test_a_key_is_rotated_with_an_overlap_and_a_client_goes(mirror: Host, hosts:
     started = hosts[master].check_output("systemctl show --property=ExecMainStartTimestampMonotonic --value ssh.service")
     try:
         result = play(master, rsync_master_ssh_clients=client("mirror1", "next"))
-        assert (result.code, result.recap["changed"]) == (0, 1), result.output
+        assert (result.code, result.changed[master]) == (0, 1), result.output
         assert rsync(mirror, master, "MASTER:./ /srv/try/", key="mirror1").rc == 0
         assert rsync(mirror, master, "MASTER:./ /srv/try/", key="next").rc == 0
-        assert play(master, rsync_master_ssh_clients=client("next")).recap["changed"] == 1
+        assert play(master, rsync_master_ssh_clients=client("next")).changed[master] == 1
         assert rsync(mirror, master, "MASTER:./ /srv/try/", key="mirror1").rc != 0
         assert rsync(mirror, master, "MASTER:./ /srv/try/", key="next").rc == 0
         # The last one goes, and with it all that sshd was told.
-        assert play(master, rsync_master_ssh_clients=client("next", state="absent")).recap["changed"] == 1
+        assert play(master, rsync_master_ssh_clients=client("next", state="absent")).changed[master] == 1
         assert rsync(mirror, master, "MASTER:./ /srv/try/", key="next").rc != 0
         assert not hosts[master].file("/etc/ssh/sshd_config.d/10-mirrornet-rsync.conf").exists
     finally:
@@ -176,7 +185,7 @@ def test_what_is_wrong_is_refused_before_any_change(hosts: dict[str, Host], mast
     finally:
         hosts[master].check_output("rm /etc/ssh/sshd_config.d/00-first.conf")
     assert result.code != 0
-    assert result.recap["changed"] == 0
+    assert result.changed[master] == 0
     for said in (
         "SSH client 'private' (item 1): keys: key 1: it is a private key",
         "SSH client 'elsewhere' (item 2): path: '/etc' is in no module's tree",
