@@ -53,7 +53,7 @@ def test_objects(kind: tuple[ModuleType, Any, Any]) -> None:
     both = closed(2, (one, Counts(1, 2, 3)), {"x": [1]})
     inside = ({"one": 5, "two": "two", "many": [3]}, Counts(1, 2, 3))
     assert module.asdict(both) == {"one": 2, "inner": inside, "by_name": {"x": [1]}}
-    assert type(module.asdict(both)["inner"][1]) is Counts
+    assert isinstance(module.asdict(both)["inner"][1], Counts)
     module.asdict(both)["by_name"]["x"].append(2)
     module.asdict(one)["many"].append(2)
     assert (both.by_name, one.many) == ({"x": [1]}, [3]), "nothing is shared"
