@@ -142,9 +142,10 @@ def test_fail2ban_bans_who_is_refused_and_nobody_else(host: Host) -> None:
     # The jail itself: enough refusals of one address, of which the client's own is the only one.
     host.check_output("fail2ban-client set mirrornet-rsyncd ignoreself false")
     for dummy in range(6):
-        host.run("rsync rsync://127.0.0.1/nonesuch/")
+        # Who is banned in the middle of a connection would wait for the rest of it for a quarter of an hour.
+        host.run("timeout 10 rsync rsync://127.0.0.1/nonesuch/")
     wait_for(host, "fail2ban-client status mirrornet-rsyncd | grep -q 'Banned IP list:.*127.0.0.1'")
-    wait_for(host, "! rsync rsync://127.0.0.1/archive/")
+    wait_for(host, "! timeout 10 rsync rsync://127.0.0.1/archive/")
     status = host.check_output("fail2ban-client status mirrornet-rsyncd")
     # What the jail hasn't read yet must not ban the next tests.
     host.check_output("fail2ban-client set mirrornet-rsyncd ignoreself true")
