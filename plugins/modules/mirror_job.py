@@ -388,7 +388,6 @@ report:
   sample: {"job": "sage", "outcome": "updated", "source": "rsync://master.example.org/sage/", "files": 12, "size": 73400320, "deletions": 2}
 """
 
-
 import json
 import os
 from pathlib import Path
@@ -400,9 +399,6 @@ from ..module_utils.mirrornet import install, pull
 from ..module_utils.mirrornet.errors import Failure
 from ..module_utils.mirrornet.job import NAME, OPTIONS, Job, check
 from ..module_utils.mirrornet.places import Places, default_places
-
-#: Options that are the job's definition, under the same names.
-_DEFINITION = OPTIONS
 
 
 def main() -> None:
@@ -492,7 +488,7 @@ def main() -> None:
 
 def _present(module: AnsibleModule, result: dict[str, Any]) -> None:
     how = _how(module)
-    definition = {key: module.params[key] for key in _DEFINITION if module.params[key] is not None}
+    definition = {key: module.params[key] for key in OPTIONS if module.params[key] is not None}
     if how.password is not None:
         definition["password_file"] = str(how.places.secret(module.params["name"]))
     if how.report_password is not None:

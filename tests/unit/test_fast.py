@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Master, Mirror
+from conftest import Master, Mirror, free_port
 from heads import Publisher
 from publishing import Desk
 from trees import Scramble, describe
@@ -43,6 +45,19 @@ def settle(mirror: Mirror, publisher: Publisher, **options: Any) -> None:
     report = mirror.pull(**{**USUAL, **options})
     assert (report.way, report.files, report.deletions) == ("manifest", 0, 0), log(mirror)
     assert mirror.pull(**{**USUAL, **options}).way == "same", log(mirror)
+
+
+@contextmanager
+def passing_on(mirror: Mirror, base: Path) -> Iterator[Master]:
+    """A server of what the mirror has, for mirrors of its own."""
+    server = Master(base, free_port())
+    server.base.mkdir()
+    server.tree.symlink_to(mirror.target)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def is_same(mirror: Mirror, tree: Path) -> bool:

@@ -22,7 +22,7 @@ from mirrornet.entry import Entry
 from mirrornet.record import replace
 from mirrornet.report import Report, utc
 from test_change import Killed, remove
-from test_fast import USUAL, is_same, log, own_head, settle
+from test_fast import USUAL, is_same, log, own_head, passing_on, settle
 from trees import Scramble, delta, describe
 
 
@@ -327,13 +327,9 @@ class TestTiers:
     def test_a_mirror_of_a_mirror(self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path) -> None:
         """The same ways, without a word from the master."""
         settle(mirror, publisher)
-        second = Master(tmp_path / "second", free_port())
-        second.base.mkdir()
-        second.tree.symlink_to(mirror.target)
-        second.start()
-        third = Mirror(tmp_path / "third", second)
-        third.target.mkdir(parents=True)
-        try:
+        with passing_on(mirror, tmp_path / "second") as second:
+            third = Mirror(tmp_path / "third", second)
+            third.target.mkdir(parents=True)
             assert third.pull(**USUAL).way == "plain"
             assert third.pull(**USUAL).way == "manifest"
             assert own_head(third) == own_head(mirror)
@@ -347,8 +343,6 @@ class TestTiers:
                 assert is_same(third, master.tree)
                 assert third.pull(**USUAL).way == "same"
                 assert own_head(third) == own_head(mirror) == (publisher.own / "head").read_bytes()
-        finally:
-            second.stop()
 
     def test_what_nobody_needs_any_more_goes(
         self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch

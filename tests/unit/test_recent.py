@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Master, Mirror, free_port
+from conftest import Master, Mirror
 from heads import Publisher
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ from mirrornet import head, recent
 from mirrornet.head import Index, Listed
 from mirrornet.places import RECENT
 from publishing import Desk
-from test_fast import USUAL, connections, is_same, log, settle
+from test_fast import USUAL, connections, is_same, log, passing_on, settle
 from trees import Scramble
 
 ROUNDS = int(os.environ.get("FAST_ROUNDS", "8"))
@@ -121,11 +121,7 @@ class TestRuns:
 
     def test_a_mirror_of_a_mirror(self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path) -> None:
         settle(mirror, publisher)
-        between = Master(tmp_path / "between", free_port())
-        between.base.mkdir()
-        between.tree.symlink_to(mirror.target)
-        between.start()
-        try:
+        with passing_on(mirror, tmp_path / "between") as between:
             second = Mirror(tmp_path / "second", between)
             second.target.mkdir(parents=True)
             assert [second.pull(**USUAL).way for dummy in range(3)] == ["plain", "manifest", "same"]
@@ -137,8 +133,6 @@ class TestRuns:
             mine, theirs = (publisher.own / RECENT).stat(), (second.target / ".mirrornet" / RECENT).stat()
             assert (mine.st_size, mine.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
             assert second.pull(**USUAL, sources=[master.url()]).way == "same"
-        finally:
-            between.stop()
 
     def test_it_is_a_copy_that_nobody_needs(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
         settle(mirror, publisher)

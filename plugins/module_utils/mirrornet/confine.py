@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from .rsyncd_options import MODULE_OPTIONS
+
 #: To get at what permissions keep from an account that owns nothing: it takes CAP_DAC_READ_SEARCH.
 SEARCH = "search"
 #: To see home directories.
@@ -23,7 +25,7 @@ _HOMES = ("/home", "/root", "/run/user")
 #: Options that name a file or directory which root opens before it becomes the module's account.
 _FILES = ("path", "rebuild_flag", "include_from", "exclude_from", "secrets_file", "log_file", "config_path")
 #: Programs of the operator's. What they look at is not known here.
-_PROGRAMS = ("early_exec", "pre_xfer_exec", "post_xfer_exec")
+_PROGRAMS = tuple(option.name for option in MODULE_OPTIONS if option.kind == "command")
 
 
 def needs(modules: Sequence[object], options: Mapping[str, object], root: int = 0) -> list[str]:

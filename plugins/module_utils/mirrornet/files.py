@@ -19,12 +19,12 @@ Owner = tuple[int, int]
 
 
 def replace(
-    path: Path, data: bytes, mode: int = 0o644, owner: Owner | None = None, *, durable: bool = True, mtime: int | None = None
+    path: Path, data: bytes, mode: int = 0o644, owner: Owner | None = None, *, durable: bool = True, mtime_ns: int | None = None
 ) -> None:
     """Put ``data`` at ``path`` so that whenever this process is killed, either the old or the new content is there.
 
     ``durable`` makes that true for a power loss too, at the price of some milliseconds of waiting for the disk. ``owner`` is (uid, gid),
-    ``mtime`` whole seconds since 1970.
+    ``mtime_ns`` nanoseconds since 1970.
     The name of the temporary file is fixed, so a crash leaves one file at most, which the next call replaces; callers hold the lock of
     whatever the file belongs to. The name starts with a dot, which programs that read a whole directory (cron.d, logrotate.d) pass over.
     Raises OSError.
@@ -39,8 +39,8 @@ def replace(
             os.fchmod(file.fileno(), mode)
             if owner is not None:
                 os.fchown(file.fileno(), *owner)
-            if mtime is not None:
-                os.utime(file.fileno(), (mtime, mtime))
+            if mtime_ns is not None:
+                os.utime(file.fileno(), ns=(mtime_ns, mtime_ns))
             if durable:
                 os.fsync(file.fileno())
         temporary.replace(path)

@@ -531,8 +531,7 @@ def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None) ->
     if index is not None:
         _pass_on(own, new, index, published)
     replace(run.places.head(name), data, durable=False)  # If it is lost, the next run looks at the whole list.
-    replace(own / fast.HEAD, data)
-    os.utime(own / fast.HEAD, ns=(published, published))
+    replace(own / fast.HEAD, data, mtime_ns=published)
     run.record.serial = new.serial
     for path in (run.places.former_head(name), run.places.check_file(name)):
         path.unlink(missing_ok=True)
@@ -549,8 +548,7 @@ def _pass_on(own: Path, new: Head, index: Index, published: int) -> None:
         if fresh.is_file():
             fresh.chmod(0o644)
             fresh.replace(own / name)
-    replace(own / RECENT, recent.collect(own, index), durable=False)
-    os.utime(own / RECENT, ns=(published, published))
+    replace(own / RECENT, recent.collect(own, index), mtime_ns=published, durable=False)
     oldest = time.time() - _GRACE
     for path in chain(own.glob("index-*"), own.glob("manifest-*.gz"), own.glob("delta-*.gz")):
         if path.name not in named and path.lstat().st_ctime < oldest:

@@ -494,14 +494,13 @@ class Checked:
 def check(definition: dict[str, Any]) -> Checked:
     """Look at a definition and name every problem at once, each with its option and the remedy."""
     given = {key: value for key, value in definition.items() if key != "format"}
-    known = OPTIONS
     problems: list[str] = []
     if definition.get("format", FORMAT) != FORMAT:
         problems.append(f"format: is {definition['format']!r}, this version of mirrornet reads {FORMAT}: upgrade mirrornet on this host.")
-    for key in sorted(set(given) - set(known)):
-        near = _nearest(key, known)
-        problems.append(f"{key}: no such option" + (f"; did you mean '{near}'?" if near else f"; options are {', '.join(known)}."))
-    for key in known:
+    for key in sorted(set(given) - set(OPTIONS)):
+        near = _nearest(key, OPTIONS)
+        problems.append(f"{key}: no such option" + (f"; did you mean '{near}'?" if near else f"; options are {', '.join(OPTIONS)}."))
+    for key in OPTIONS:
         if key in given:
             problem = _CHECKS[key](given[key])
             if problem:

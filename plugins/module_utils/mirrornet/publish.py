@@ -366,7 +366,7 @@ class _Work:
         files.replace(self._own / head.index_name(serial), index)
         head_time = self._head_time(now)
         # Before the head, so that nobody who has seen it gets an older one; not durably, since it is only a copy.
-        files.replace(self._own / RECENT, recent.collect(self._own, written.index), mtime=head_time, durable=False)
+        files.replace(self._own / RECENT, recent.collect(self._own, written.index), mtime_ns=head_time * 10**9, durable=False)
         new = Head(
             epoch=continued.epoch if continued is not None else secrets.token_hex(16),
             serial=serial,
@@ -397,7 +397,7 @@ class _Work:
             retired=retired,
         )
         state.write(self._directory / "pending.json")
-        files.replace(self._head, data, mtime=state.head_time)
+        files.replace(self._head, data, mtime_ns=state.head_time * 10**9)
         self._remember(state)
         for path in expired:
             path.unlink(missing_ok=True)
