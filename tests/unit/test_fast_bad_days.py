@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from conftest import Master, Mirror, free_port, tree
 from heads import Publisher
-from mirrornet import apply, fast, follow, pull
+from mirrornet import apply, bring, fast, pull
 from mirrornet.entry import Entry
 from mirrornet.record import replace
 from mirrornet.report import Report, utc
@@ -348,7 +348,7 @@ class TestTiers:
         self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settle(mirror, publisher)
-        monkeypatch.setattr(follow, "_GRACE", -60)
+        monkeypatch.setattr(bring, "_GRACE", -60)
         (master.tree / "new").write_text("new")
         publisher.publish()
         mirror.pull(**USUAL)

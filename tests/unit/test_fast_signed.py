@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import Master, Mirror, free_port, tree
 from heads import Publisher
-from mirrornet import follow, head
+from mirrornet import bring, head
 from mirrornet.report import Report
 from test_fast import is_same, log, own_head
 from trees import describe
@@ -180,7 +180,7 @@ class TestRefused:
         assert settled.pull().outcome == "updated"
         (settled.publisher.tree / "more").write_text("more")
         settled.publisher.publish()
-        monkeypatch.setattr(follow, "adopt", lambda *words: 1 / 0)
+        monkeypatch.setattr(bring, "adopt", lambda *words: 1 / 0)
         assert settled.pull().kind == "internal"
         monkeypatch.undo()
         assert settled.pull(sources=[hostile.url()]).kind == "stale"

@@ -31,6 +31,14 @@ FALLS = 2
 _ASK_AGAIN = 86400
 
 
+class Doubt(Exception):
+    """Why a head isn't followed. ``lasting``: not before the source has another one."""
+
+    def __init__(self, why: str, *, lasting: bool = True) -> None:
+        super().__init__(why)
+        self.lasting = lasting
+
+
 def ask(run: Run, origin: str, thorough: Container[bytes] | None = None) -> Plan | None:
     """What it takes to follow the head of ``origin``: a plan, which is empty if its tree is the one that is here.
 

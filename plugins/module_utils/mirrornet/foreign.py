@@ -24,9 +24,8 @@ from .change import Change
 from .entry import order
 from .filelist import BadList, Line, TooMany
 from .files import read_json, replace, to_json
-from .follow import INCOMING, as_rsync_writes
 from .pattern import excluder
-from .places import IN_TREE
+from .places import IN_TREE, INCOMING
 from .rsync import PARTIAL_DIR, Mode
 from .run import Run
 from .source import Plan
@@ -181,7 +180,7 @@ def _plan(run: Run, origin: str, store: _Store, unlisted: list[bytes]) -> Plan:
     _look(run, store, gone, come, update.change)
     plan = Plan(origin, rsync.Tally(), carry_out=partial(_carry_out, run, origin, store, update, unlisted))
     for path in update.change.deletions:
-        plan.take(f"*deleting  |0|{as_rsync_writes(path)}{'/' if path in update.change.gone_directories else ''}")
+        plan.take(f"*deleting  |0|{rsync.as_written(path)}{'/' if path in update.change.gone_directories else ''}")
     tally = plan.tally
     tally.entries, tally.created, tally.files, tally.size = entries + 1, len(update.created), len(update.wanted), sum(update.sizes.values())
     tally.items += len(update.wanted)
@@ -315,7 +314,7 @@ def _delete(run: Run, change: Change) -> None:
         finally:
             os.close(staging)
     for path in change.deletions:
-        run.recorder.log(f"*deleting  |0|{as_rsync_writes(path)}")
+        run.recorder.log(f"*deleting  |0|{rsync.as_written(path)}")
     run.record.deletions += len(change.deletions)
 
 

@@ -120,6 +120,11 @@ def parse(data: bytes) -> Head:
     return head
 
 
+def gist(data: bytes) -> str:
+    """What tells a head from others, its signature aside; of whatever ``data`` is."""
+    return data.partition(b"\n")[0][:LONGEST_HEAD].decode("ascii", "backslashreplace")
+
+
 def _other_format(line: bytes) -> str:
     match = _OTHER_FORMAT.match(line)
     if match is None or match.group(1) == b"%d" % FORMAT:

@@ -14,6 +14,8 @@ from .record import dataclass
 IN_TREE = ".mirrornet"
 #: In there, beside the head: the lists that most mirrors want next (see ``recent``).
 RECENT = "recent"
+#: In there too: what has come and is not yet in place.
+INCOMING = "incoming"
 
 
 @dataclass(frozen=True)

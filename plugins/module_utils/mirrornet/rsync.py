@@ -469,6 +469,18 @@ OF_THE_SOURCE = frozenset(
 _AT_ERROR = r"(?m)^@ERROR: (?P<text>.*)$"
 
 
+def as_written(path: bytes) -> str:
+    """A path as the itemised output has it, so that what an operator approved is the same whichever way a run takes."""
+    return "".join(
+        chr(byte) if (32 <= byte < 127 and not _looks_escaped(path, number)) or byte == 9 else f"\\#{byte:03o}"
+        for number, byte in enumerate(path)
+    )
+
+
+def _looks_escaped(path: bytes, number: int) -> bool:
+    return path[number : number + 2] == b"\\#" and len(path) > number + 4 and path[number + 2 : number + 5].isdigit()
+
+
 def failure(ended: Ended, source: str, target: str) -> Failure | None:
     """What went wrong in a call, as a Failure; None if nothing did.
 
