@@ -39,20 +39,21 @@ def stage(master: Path, target: Path, found: Change) -> None:
     """What rsync does in a run: bring the content."""
     staging = target / ".mirrornet" / "incoming"
     shutil.rmtree(staging, ignore_errors=True)
-    (staging / "files").mkdir(parents=True)
+    staging.mkdir(parents=True)
     staging.chmod(0o700)
-    for entry in found.files:
-        path = os.path.join(os.fsencode(staging / "files"), entry.path)
+    for staged in apply.layout(found.files):
+        path = os.path.join(os.fsencode(staging), staged.path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        shutil.copyfile(os.path.join(os.fsencode(master), entry.path), path)
+        shutil.copyfile(os.path.join(os.fsencode(master), staged.entry.path), path)
 
 
 def carry_out(target: Path, found: Change) -> None:
     top = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     staging = apply.staging_directory(target / ".mirrornet" / "incoming")
     try:
-        assert apply.lacking(staging, found.files) == []
-        apply.carry_out(top, staging, found, lambda path: path.endswith(b"1"))
+        staged = apply.layout(found.files)
+        assert apply.lacking(staging, staged) == []
+        apply.carry_out(top, staging, found, staged, lambda path: path.endswith(b"1"))
     finally:
         os.close(top)
         os.close(staging)
@@ -310,16 +311,19 @@ class TestUnexpected:
         found = by_deltas(target, [Entry("f", b"a", 0o644, 0, 4, digest_of("good", tmp_path / "x"))])
         stage(master, target, found)
         staging = apply.staging_directory(target / ".mirrornet" / "incoming")
-        assert apply.lacking(staging, found.files) == found.files
+        staged = apply.layout(found.files)
+        assert apply.lacking(staging, staged) == staged
         os.close(staging)
 
     def test_a_staged_symlink_is_not_content(self, target: Path, tmp_path: Path) -> None:
         good = digest_of("good", tmp_path / "x")
-        (target / ".mirrornet" / "incoming" / "files").mkdir(parents=True)
-        (target / ".mirrornet" / "incoming" / "files" / "a").symlink_to(tmp_path / "x")
+        for name in ("files", "flat"):
+            (target / ".mirrornet" / "incoming" / name).mkdir(parents=True)
+            (target / ".mirrornet" / "incoming" / name / "a").symlink_to(tmp_path / "x")
         staging = apply.staging_directory(target / ".mirrornet" / "incoming")
         wanted = [Entry("f", b"a", 0o644, 0, 4, good)]
-        assert apply.lacking(staging, wanted) == wanted
+        for staged in (apply.layout(wanted), [apply.Staged(wanted[0], b"files/a", False)]):
+            assert apply.lacking(staging, staged) == staged
         os.close(staging)
 
     def test_too_deep(self, target: Path) -> None:

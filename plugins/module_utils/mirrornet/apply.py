@@ -14,51 +14,73 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from .below import Below, Unexpected
 from .change import Change, digest, is_content
 from .entry import Entry, order
+from .record import dataclass
+from .rsync import SMALL
 
-#: In the staging directory: where rsync puts what comes, laid out as the tree is.
-FILES = "files"
+#: In the staging directory: where rsync puts what comes, laid out as the tree is, and what comes without its directories.
+FILES, FLAT = "files", "flat"
+#: Names in one directory, which a file system has to search.
+_MOST_FLAT = 100_000
 _DRAFT = b"draft"
 
 
-def lacking(staging: int, entries: list[Entry]) -> list[Entry]:
+@dataclass
+class Staged:
+    """A file whose content has to come, and where: its path in the staging directory."""
+
+    entry: Entry
+    path: bytes
+    #: Whether it lies there without the directories that lead to it in the tree.
+    is_flat: bool
+
+
+def layout(files: Iterable[Entry]) -> list[Staged]:
+    """Where each of the files is staged.
+
+    A small one lies flat, unless another one has the same name: to make a directory for it and to remove that again costs several times what
+    the file itself does. A larger one is laid out as in the tree, where rsync looks for what it has of it already.
+    """
+    taken: set[bytes] = set()
+    staged = []
+    for entry in files:
+        name = entry.path.rpartition(b"/")[2]
+        is_flat = entry.size <= SMALL and name not in taken and len(taken) < _MOST_FLAT
+        if is_flat:
+            taken.add(name)
+        staged.append(Staged(entry, b"flat/" + name if is_flat else b"files/" + entry.path, is_flat))
+    return staged
+
+
+def lacking(staging: int, staged: Iterable[Staged]) -> list[Staged]:
     """Those of the files that are not in the staging directory, or not with their content: what has to be brought, still or again."""
-    below = _staged(staging)
-    if below is None:
-        return list(entries)
+    below = Below(staging)
     try:
-        return [entry for entry in entries if not _is_staged(below, entry)]
+        return [one for one in staged if not _is_there(below, one)]
     finally:
         below.close()
-        os.close(below.top)
 
 
-def _staged(staging: int) -> Below | None:
+def _is_there(below: Below, staged: Staged) -> bool:
     try:
-        return Below(os.open(FILES, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging))
-    except FileNotFoundError:
-        return None
-
-
-def _is_staged(below: Below, entry: Entry) -> bool:
-    try:
-        return is_content(below, entry.path, entry)
+        return is_content(below, staged.path, staged.entry)
     except (OSError, Unexpected):
         return False
 
 
-def carry_out(top: int, staging: int, change: Change, is_index: Callable[[bytes], bool]) -> None:
+def carry_out(top: int, staging: int, change: Change, staged: Sequence[Staged], is_index: Callable[[bytes], bool]) -> None:
     """Make the tree below the descriptor ``top`` what ``change`` says, with the content in the directory ``staging`` of the same file system.
 
-    First directories, then data, then the files that ``is_index`` picks, then deletions, and at last the directories' modes and times.
+    ``staged`` are the change's files. First come directories, then data, then the files that ``is_index`` picks, then deletions, and at last
+    the directories' modes and times.
     Raises Unexpected if the tree isn't what the change was made for, and OSError; both leave the tree between the old and the new one.
     """
-    work = _Work(top, staging, change)
+    work = _Work(top, staging, change, staged)
     try:
         copies = work.copy_all()
         for entry in change.directories:
@@ -75,10 +97,11 @@ def carry_out(top: int, staging: int, change: Change, is_index: Callable[[bytes]
 class _Work:
     """The steps, and what has to be put right after them."""
 
-    def __init__(self, top: int, staging: int, change: Change) -> None:
+    def __init__(self, top: int, staging: int, change: Change, staged: Sequence[Staged]) -> None:
         self._tree = Below(top, writing=True)
         self._staging = Below(staging, writing=True)
         self._change = change
+        self._staged = staged
         self._keys = [order(path) for path in change.deletions]
         #: Mode and time, before our first step in it, of each directory that we touch.
         self._touched: dict[bytes, tuple[int, int]] = {}
@@ -116,9 +139,9 @@ class _Work:
         def is_wanted(path: bytes) -> bool:
             return is_index(path) is is_last
 
-        for entry in change.files:
-            if is_wanted(entry.path):
-                self.place_file(entry, b"/".join((os.fsencode(FILES), entry.path)))
+        for staged in self._staged:
+            if is_wanted(staged.entry.path):
+                self.place_file(staged.entry, staged.path)
         for (entry, dummy), copy in zip(change.copies, copies):
             if is_wanted(entry.path):
                 self.place_file(entry, copy)

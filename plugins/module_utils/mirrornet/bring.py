@@ -13,9 +13,9 @@ from itertools import chain
 from pathlib import Path
 
 from . import apply, fast, head, recent, rsync
+from .apply import Staged
 from .below import Unexpected
 from .change import Change
-from .entry import Entry
 from .errors import Exit, Failure
 from .fast import Doubt
 from .files import replace
@@ -27,6 +27,8 @@ from .run import Run
 
 #: Seconds for which a list that is no longer needed stays, for whoever is reading it.
 _GRACE = 3600
+#: Names from which on it takes rsync longer to hold each file against all of them than to bring it.
+_MANY = 1000
 
 
 @dataclass
@@ -53,14 +55,14 @@ def carry_out(run: Run, update: Update) -> bool:
     try:
         staging = apply.staging_directory(incoming)
         try:
-            _bring(run, update, incoming, staging)
+            staged = _bring(run, update, incoming, staging)
             run.recorder.phase("finish")
             if update.way == "manifest":
                 # After a power loss nothing would tell a torn file from a whole one; what deltas name is read again anyway.
                 apply.settle(top)
             fast.doubt(run)
             run.record.unfinished = True
-            apply.carry_out(top, staging, update.change, matcher(run.job.index_patterns))
+            apply.carry_out(top, staging, update.change, staged, matcher(run.job.index_patterns))
             apply.settle(top)
         finally:
             os.close(staging)
@@ -101,36 +103,45 @@ def _full(run: Run) -> Failure:
     return Failure("disk_full", Exit.LOCAL_IO, f"The disk of {run.job.target} is full.", "Make room; the next run begins anew.")
 
 
-def _bring(run: Run, update: Update, incoming: Path, staging: int) -> None:
+def _bring(run: Run, update: Update, incoming: Path, staging: int) -> list[Staged]:
     """Have the content of all files in the staging directory, each with the digest that the list gives it. Raises Doubt, Failure."""
-    job, files = run.job, incoming / apply.FILES
-    began_before = files.is_dir()
-    missing = apply.lacking(staging, update.change.files)
+    rooms = (incoming / apply.FILES, incoming / apply.FLAT)
+    began_before = any(room.is_dir() for room in rooms)
+    staged = apply.layout(update.change.files)
+    missing = apply.lacking(staging, staged) if began_before else staged
     for again in (False, True):
         if missing:
-            _transfer(run, update.source, missing, files)
+            for room in rooms:
+                _transfer(run, update.source, [one for one in missing if one.is_flat == (room.name == apply.FLAT)], room)
             missing = apply.lacking(staging, missing)
         if not missing:
-            return
+            return staged
         if again or not began_before:
             break
-        shutil.rmtree(files)  # What an earlier run has left may stand in the way.
-        missing = list(update.change.files)
-    name = rsync.as_written(missing[0].path)
-    raise Doubt(f"{len(missing)} files, {name} among them, are not what it says; {job.tree} was not touched")
+        for room in rooms:  # What an earlier run has left may stand in the way.
+            shutil.rmtree(room, ignore_errors=True)
+        missing = staged
+    name = rsync.as_written(missing[0].entry.path)
+    raise Doubt(f"{len(missing)} files, {name} among them, are not what it says; {run.job.tree} was not touched")
 
 
-def _transfer(run: Run, origin: str, missing: list[Entry], files: Path) -> None:
-    files.mkdir(mode=0o700, exist_ok=True)
-    names = run.places.state(run.job.name) / "names"
-    rsync.list_names(names, origin, (one.path for one in missing))
-    most = max(one.size for one in missing)
+def _transfer(run: Run, origin: str, missing: list[Staged], into: Path) -> None:
+    """Bring files that are staged in the same way, by one connection, if there are any. Raises Failure."""
+    if not missing:
+        return
+    job = run.job
+    into.mkdir(mode=0o700, exist_ok=True)
+    names = run.places.state(job.name) / "names"
+    rsync.list_names(names, origin, (one.entry.path for one in missing))
+    most, is_flat = max(one.entry.size for one in missing), missing[0].is_flat
+    # Nothing that comes is believed before it is read, and only what was asked for is.
+    trusting = len(missing) > _MANY and rsync.takes(run.program, "--trust-sender")
 
     def command(limit: int) -> list[str]:
-        return rsync.bring(run.program, run.job, origin, names, files, most, bandwidth=limit)
+        return rsync.bring(run.program, job, origin, names, into, most, is_flat=is_flat, trusting=trusting, bandwidth=limit)
 
     dummy, ended = run.transfer("transfer", origin, command)
-    failure = rsync.failure(ended, origin, run.job.target)
+    failure = rsync.failure(ended, origin, job.target)
     if failure is not None and failure.kind == "disk_full":
         raise _full(run) from failure
     if failure is not None and failure.kind != "incomplete":

@@ -310,7 +310,7 @@ def _delete(run: Run, change: Change) -> None:
     with _tree(run) as top:
         staging = apply.staging_directory(Path(run.job.tree) / IN_TREE / INCOMING)
         try:
-            apply.carry_out(top, staging, change, lambda path: False)
+            apply.carry_out(top, staging, change, (), lambda path: False)
         finally:
             os.close(staging)
     for path in change.deletions:

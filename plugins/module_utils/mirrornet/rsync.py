@@ -29,7 +29,7 @@ PARTIAL_DIR = ".~tmp~"
 LARGEST_LIST = 4 << 30
 
 #: Bytes of a file that rsync sends as a whole: less than it takes to find out what would be spared.
-_SMALL = 4096
+SMALL = 4096
 
 #: Options for what Tally reads.
 _STATED = ("--stats", "--no-human-readable", "--out-format=%i|%l|%n%L")
@@ -56,6 +56,11 @@ def find(memory: Path | None = None) -> str:
         if memory is not None:
             replace(memory, to_json(known), durable=False)
     return path
+
+
+def takes(program: str, option: str) -> bool:
+    """Whether an rsync knows an option, which distributions also give to older versions."""
+    return subprocess.run([program, option, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False).returncode == 0
 
 
 def _identity(path: str) -> dict[str, object]:
@@ -168,15 +173,18 @@ def list_names(path: Path, source: str, names: Iterable[bytes], below: str = "")
     path.write_bytes(b"".join(before + name + b"\0" for name in names))
 
 
-def bring(program: str, job: Job, source: str, names: Path, into: Path, most: int, *, bandwidth: int = 0) -> list[str]:
+def bring(program: str, job: Job, source: str, names: Path, into: Path, most: int, *, is_flat: bool, trusting: bool, bandwidth: int) -> list[str]:
     """The command that brings the content of the files in ``names`` below ``into``, which nobody else can read, and nothing but regular files.
 
     No equal time or size is trusted. What the tree has of a file saves sending all of it, unless even the largest, of ``most`` bytes, is so
-    small that looking for it would cost both sides more.
+    small that looking for it would cost both sides more. With ``is_flat`` all of them are small, and come without their directories.
+    With ``trusting`` rsync doesn't hold each name that comes against all that were asked for, which takes time with the square of their number.
     """
-    command = [*_prefix(job), *_program(program, source), "--perms", "--chmod=F600,D700", "--no-implied-dirs", "--partial"]
+    command = [*_prefix(job), *_program(program, source), "--perms", "--chmod=F600,D700", "--partial"]
     command += ["--ignore-times", f"--max-size={most}", f"--files-from={names}", "--from0", *_STATED]
-    command += [f"--copy-dest={job.tree}"] if most > _SMALL else ["--whole-file"]
+    command += ["--no-relative"] if is_flat else ["--no-implied-dirs"]
+    command += ["--trust-sender"] if trusting else []
+    command += ["--whole-file"] if most <= SMALL else [f"--copy-dest={job.tree}"]
     command += [f"--bwlimit={bandwidth}"] if bandwidth else []
     return [*command, *job.rsync_options, *_connection(job, source), "--", location.parse(source).listed()[0], f"{into}/"]
 
