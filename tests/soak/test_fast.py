@@ -22,7 +22,7 @@ ROUNDS = int(os.environ.get("SOAK_KILLS", "200"))
 @pytest.mark.parametrize("seed", range(4))
 def test_edits_and_kills(master: Master, mirror: Mirror, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    publisher, scramble = Publisher(master.tree, deltas=10), Scramble(master.tree, seed)
+    publisher, scramble = Publisher(master.tree, deltas=10, contents=seed % 2 > 0), Scramble(master.tree, seed)
     options = {"sources": [master.url("own")], "max_delete_percent": 100}
     scramble.edit(100)
     publisher.publish()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirrornet import entry, head, recent
+from mirrornet import contents, entry, head, recent
 from mirrornet.entry import Entry
 from mirrornet.head import Head, Index, Listed
 from mirrornet.places import RECENT
@@ -30,6 +30,8 @@ class Publisher:
     key: Path | None = None
     #: How many deltas there may be until there is a new manifest.
     deltas: int = 4
+    #: Whether the content of small files comes with the deltas.
+    contents: bool = False
     index: Index | None = None
     entries: list[Entry] = field(default_factory=list)
     #: What becomes of a head before it is written: for those that lie.
@@ -49,6 +51,7 @@ class Publisher:
         entries = describe(self.tree) if entries is None else entries
         self.serial += 1
         name = head.delta_name(self.serial)
+        self._write_contents(entries, records)
         if self.index is None or len(self.index.after_manifest) >= self.deltas:
             old = self.index.deltas if self.index is not None else ()
             whole = self._save(head.manifest_name(self.serial), self.serial, entries)
@@ -58,7 +61,7 @@ class Publisher:
             self.index = Index(self.index.manifest, (*self.index.deltas, self._delta(name, entries, records)))
         data = self.index.to_bytes()
         (self.own / head.index_name(self.serial)).write_bytes(data)
-        self._write_recent()
+        self.write_recent()
         files = [one for one in entries if one.kind == "f"]
         self.clock += 1
         time = f"2026-01-31T12:{self.serial // 60:02d}:{self.serial % 60:02d}Z"
@@ -69,6 +72,11 @@ class Publisher:
         self.entries = entries
         return new
 
+    def _write_contents(self, entries: list[Entry], records: list[Entry] | None) -> None:
+        if self.contents and self.index is not None:
+            records = delta(self.entries, entries) if records is None else records
+            (self.own / head.contents_name(self.serial)).write_bytes(b"".join(contents.collect(self.tree, records)))
+
     def write(self, new: Head) -> None:
         """Put a head in place, signed if there is a key."""
         new = head.sign(new, self.key) if self.key is not None else new
@@ -77,7 +85,7 @@ class Publisher:
         os.utime(draft, (self.clock, self.clock))
         draft.replace(self.own / "head")
 
-    def _write_recent(self) -> None:
+    def write_recent(self) -> None:
         """Before the head, and with the time that it is going to have."""
         assert self.index is not None
         path, time = self.own / RECENT, self.clock + 1

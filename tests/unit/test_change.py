@@ -41,7 +41,7 @@ def stage(master: Path, target: Path, found: Change) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     staging.chmod(0o700)
-    for staged in apply.layout(found.files):
+    for staged in apply.layout(found.files, flat=True):
         path = os.path.join(os.fsencode(staging), staged.path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         shutil.copyfile(os.path.join(os.fsencode(master), staged.entry.path), path)
@@ -51,7 +51,7 @@ def carry_out(target: Path, found: Change) -> None:
     top = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     staging = apply.staging_directory(target / ".mirrornet" / "incoming")
     try:
-        staged = apply.layout(found.files)
+        staged = apply.layout(found.files, flat=True)
         assert apply.lacking(staging, staged) == []
         apply.carry_out(top, staging, found, staged, lambda path: path.endswith(b"1"))
     finally:
@@ -311,7 +311,7 @@ class TestUnexpected:
         found = by_deltas(target, [Entry("f", b"a", 0o644, 0, 4, digest_of("good", tmp_path / "x"))])
         stage(master, target, found)
         staging = apply.staging_directory(target / ".mirrornet" / "incoming")
-        staged = apply.layout(found.files)
+        staged = apply.layout(found.files, flat=True)
         assert apply.lacking(staging, staged) == staged
         os.close(staging)
 
@@ -322,7 +322,7 @@ class TestUnexpected:
             (target / ".mirrornet" / "incoming" / name / "a").symlink_to(tmp_path / "x")
         staging = apply.staging_directory(target / ".mirrornet" / "incoming")
         wanted = [Entry("f", b"a", 0o644, 0, 4, good)]
-        for staged in (apply.layout(wanted), [apply.Staged(wanted[0], b"files/a", False)]):
+        for staged in (apply.layout(wanted), apply.layout(wanted, flat=True)):
             assert apply.lacking(staging, staged) == staged
         os.close(staging)
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from conftest import Master, Mirror, free_port
 from heads import Publisher
+from mirrornet import bring
 from publishing import Desk
 from trees import Scramble, describe
 
@@ -146,6 +147,23 @@ class TestWays:
         assert (report.way, is_same(mirror, master.tree)) == ("deltas", True)
         assert report.received < 1 << 20
 
+    def test_what_stands_in_the_way_of_a_small_file(
+        self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a daemon that can't give it without its directories: it comes with them, and what has come already stays."""
+        monkeypatch.setattr(bring, "_MANY", 1)
+        settle(mirror, publisher)
+        for name in ("a", "b", "release-0/c", "release-1/c"):
+            (publisher.tree / name).write_text("new")
+        publisher.publish()
+        flat = mirror.target / ".mirrornet" / "incoming" / "flat"
+        (flat / "b" / "full").mkdir(parents=True)
+        report = mirror.pull(**USUAL)
+        assert (report.way, report.outcome) == ("deltas", "updated"), log(mirror)
+        assert is_same(mirror, master.tree)
+        assert log(mirror).count("|b\n") == 1
+        assert log(mirror).count("|a\n") == 1
+
     def test_a_directory_below_a_module(self, master: Master, mirror: Mirror, tmp_path: Path) -> None:
         top = master.tree / "pub" / "deep er"
         (top / "a").mkdir(parents=True)
@@ -176,9 +194,13 @@ class TestWays:
 class TestEdits:
     """Whatever is done to the master, its mirror gets the tree that rsync would make."""
 
-    @pytest.mark.parametrize("seed", range(3))
-    def test_random_edits(self, master: Master, mirror: Mirror, tmp_path: Path, seed: int) -> None:
-        publisher, scramble = Publisher(master.tree), Scramble(master.tree, seed)
+    @pytest.mark.parametrize(("seed", "content"), enumerate(["one by one", "with the deltas", "as if it were much"]))
+    def test_random_edits(
+        self, master: Master, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, content: str
+    ) -> None:
+        publisher, scramble = Publisher(master.tree, contents=content == "with the deltas"), Scramble(master.tree, seed)
+        if content == "as if it were much":
+            monkeypatch.setattr(bring, "_MANY", 1)
         scramble.edit(40)
         options = {**USUAL, "sources": [master.url("own")]}
         settle(mirror, publisher, **options)
@@ -189,6 +211,7 @@ class TestEdits:
             report = mirror.pull(**options)
             assert (report.outcome, report.way) == ("updated", "deltas"), f"round {number}: {log(mirror)}"
             assert is_same(mirror, master.tree), f"round {number}"
+            assert ("--no-relative" in log(mirror)) is (content == "as if it were much") or not report.files
             assert mirror.pull(**options).way == "same"
         plain = tmp_path / "plain"
         for dummy in range(2):  # rsync's making of hard links disturbs times of directories, which a second call puts right.
@@ -200,7 +223,11 @@ class TestEdits:
     @pytest.mark.parametrize("seed", range(2))
     def test_also_to_the_mirror(self, master: Master, mirror: Mirror, seed: int) -> None:
         """Somebody edits the mirror, too: whatever a run meets, the next full check has put right."""
-        publisher, scramble, vandal = Publisher(master.tree), Scramble(master.tree, 50 + seed), Scramble(mirror.target, 70 + seed)
+        publisher, scramble, vandal = (
+            Publisher(master.tree, contents=seed > 0),
+            Scramble(master.tree, 50 + seed),
+            Scramble(mirror.target, 70 + seed),
+        )
         scramble.edit(40)
         options = {**USUAL, "sources": [master.url("own")]}
         settle(mirror, publisher, **options)

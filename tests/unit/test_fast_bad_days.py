@@ -357,10 +357,10 @@ class TestTiers:
 
 
 class TestKilled:
-    @pytest.mark.parametrize("seed", range(1))
+    @pytest.mark.parametrize("seed", range(2))
     def test_between_any_two_steps(self, master: Master, mirror: Mirror, tmp_path: Path, seed: int) -> None:
         """Whenever a run is killed, the next one makes the tree the master's."""
-        publisher, scramble = Publisher(master.tree), Scramble(master.tree, 500 + seed)
+        publisher, scramble = Publisher(master.tree, contents=seed > 0), Scramble(master.tree, 500 + seed)
         options = {**USUAL, "sources": [master.url("own")]}
         scramble.edit(30)
         settle(mirror, publisher, **options)

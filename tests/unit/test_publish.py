@@ -514,6 +514,7 @@ class TestFiles:
         desk.publish(keep=2)
         found = desk.true()
         listed = {"head", "recent", "publish.lock", "index-7", "delta-6.gz", "delta-7.gz", f"manifest-{found.index.manifest.serial}.gz"}
+        listed |= {"contents-6", "contents-7"}
         assert {path.name for path in desk.own.iterdir()} == listed
 
     def test_few_manifests(self, desk: Desk) -> None:

@@ -46,8 +46,8 @@ class TestFile:
             ((), ["index-1"]),
             ((10, 10), ["index-3", "delta-3.gz", "delta-2.gz"]),
             ((10, 40_000, 10), ["index-4", "delta-4.gz"]),
-            ((10, 400_000), ["index-3", "delta-3.gz"]),
-            ((10, 600_000), ["index-3"]),
+            ((10, 1_000_000), ["index-3", "delta-3.gz"]),
+            ((10, 1_100_000), ["index-3"]),
             ((10, 20_000, 20_000, 10), ["index-5", "delta-5.gz", "delta-4.gz"]),
         ],
     )
@@ -148,9 +148,10 @@ class TestRuns:
             assert is_same(mirror, master.tree)
             assert mirror.pull(**USUAL).way == "same"
 
-    def test_random_edits_with_whatever_lies_there(self, master: Master, mirror: Mirror) -> None:
+    @pytest.mark.parametrize("contents", [False, True])
+    def test_random_edits_with_whatever_lies_there(self, master: Master, mirror: Mirror, contents: bool) -> None:
         """However old, torn or wrong the file is: the mirror gets the master's tree, and by its head."""
-        chance, publisher, scramble = random.Random(5), Publisher(master.tree), Scramble(master.tree, 5)
+        chance, publisher, scramble = random.Random(5), Publisher(master.tree, contents=contents), Scramble(master.tree, 5)
         options = {**USUAL, "sources": [master.url("own")]}
         scramble.edit(40)
         settle(mirror, publisher, **options)
@@ -175,7 +176,7 @@ class TestRuns:
         for number in range(3):
             (master.tree / f"b-{number}").write_text("b")
             assert desk.publish().outcome == "published"
-            assert (mirror.pull(**options).way, connections(mirror)) == ("deltas", 2), log(mirror)
+            assert (mirror.pull(**options).way, connections(mirror)) == ("deltas", 1), log(mirror)
             assert is_same(mirror, master.tree)
             mine, theirs = desk.own / RECENT, mirror.target / ".mirrornet" / RECENT
             assert mine.read_bytes() == theirs.read_bytes()
@@ -196,7 +197,7 @@ SPOILT: dict[str, Callable[[Path, bytes], object]] = {
     "older": lambda path, former: path.write_bytes(former),
     "garbage": lambda path, former: path.write_bytes(os.urandom(1000)),
     "forged": lambda path, former: forge(path),
-    "too long": lambda path, former: path.write_bytes(bytes(2 << 20)),
+    "too long": lambda path, former: path.write_bytes(bytes(recent.LONGEST + 1)),
     "unreadable": lambda path, former: path.chmod(0),
     "a symlink": lambda path, former: (path.unlink(), path.symlink_to("head")),
 }

@@ -23,8 +23,10 @@ from .entry import Entry, order
 from .record import dataclass
 from .rsync import SMALL
 
-#: In the staging directory: where rsync puts what comes, laid out as the tree is, and what comes without its directories.
-FILES, FLAT = "files", "flat"
+#: In the staging directory: where rsync puts what comes, laid out as the tree is, and what comes without its directories; what came with lists.
+FILES, FLAT, CONTENTS = "files", "flat", "contents"
+#: And what has to come once more, laid out too.
+AGAIN = "again"
 #: Names in one directory, which a file system has to search.
 _MOST_FLAT = 100_000
 _DRAFT = b"draft"
@@ -36,25 +38,42 @@ class Staged:
 
     entry: Entry
     path: bytes
-    #: Whether it lies there without the directories that lead to it in the tree.
-    is_flat: bool
+    #: Whether it has its mode and time.
+    is_ready: bool = False
+
+    @property
+    def directory(self) -> str:
+        """The part of the staging directory."""
+        return os.fsdecode(self.path.partition(b"/")[0])
 
 
-def layout(files: Iterable[Entry]) -> list[Staged]:
+def layout(files: Iterable[Entry], directory: str = FILES, *, flat: bool = False) -> list[Staged]:
     """Where each of the files is staged.
 
-    A small one lies flat, unless another one has the same name: to make a directory for it and to remove that again costs several times what
-    the file itself does. A larger one is laid out as in the tree, where rsync looks for what it has of it already.
+    They are laid out as in the tree, where rsync looks for what it has of them already. With ``flat`` a small one isn't, unless another one
+    has the same name: to make a directory for it and to remove that again costs several times what the file itself does.
     """
     taken: set[bytes] = set()
     staged = []
     for entry in files:
         name = entry.path.rpartition(b"/")[2]
-        is_flat = entry.size <= SMALL and name not in taken and len(taken) < _MOST_FLAT
+        is_flat = flat and entry.size <= SMALL and name not in taken and len(taken) < _MOST_FLAT
         if is_flat:
             taken.add(name)
-        staged.append(Staged(entry, b"flat/" + name if is_flat else b"files/" + entry.path, is_flat))
+        staged.append(Staged(entry, b"flat/" + name if is_flat else os.fsencode(directory) + b"/" + entry.path))
     return staged
+
+
+def write(staging: int, number: int, entry: Entry, data: bytes) -> Staged:
+    """Stage a file whose content is at hand, in the directory for contents, where ``number`` is its own. Raises OSError."""
+    path = b"contents/%d" % number
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging)
+    try:
+        _write(fd, data)
+        _set(fd, entry)
+    finally:
+        os.close(fd)
+    return Staged(entry, path, is_ready=True)
 
 
 def lacking(staging: int, staged: Iterable[Staged]) -> list[Staged]:
@@ -112,9 +131,9 @@ class _Work:
         self._tree.close()
         self._staging.close()
 
-    def copy_all(self) -> list[bytes]:
-        """Copy what is to be copied into the staging directory, before anything changes; returns the names there."""
-        names = []
+    def copy_all(self) -> list[Staged]:
+        """Copy what is to be copied into the staging directory, before anything changes."""
+        copies = []
         for number, (entry, donor) in enumerate(self._change.copies):
             name = b"copy-%d" % number
             self._remove_draft(name)
@@ -129,22 +148,19 @@ class _Work:
             finally:
                 os.close(copy)
                 os.close(source)
-            names.append(name)
-        return names
+            copies.append(Staged(entry, name))
+        return copies
 
-    def place_all(self, copies: list[bytes], is_index: Callable[[bytes], bool], *, is_last: bool) -> None:
+    def place_all(self, copies: list[Staged], is_index: Callable[[bytes], bool], *, is_last: bool) -> None:
         """Put data into place, or with ``is_last`` the index files; a further name comes with whichever of its two paths is later."""
         change = self._change
 
         def is_wanted(path: bytes) -> bool:
             return is_index(path) is is_last
 
-        for staged in self._staged:
+        for staged in [*self._staged, *copies]:
             if is_wanted(staged.entry.path):
-                self.place_file(staged.entry, staged.path)
-        for (entry, dummy), copy in zip(change.copies, copies):
-            if is_wanted(entry.path):
-                self.place_file(entry, copy)
+                self.place_file(staged)
         for entry in filter(lambda one: is_wanted(one.path), change.symlinks):
             self.place_symlink(entry)
         for path, first in change.links:
@@ -162,14 +178,14 @@ class _Work:
             os.unlink(name, dir_fd=above)
         os.mkdir(name, 0o700, dir_fd=above)
 
-    def place_file(self, entry: Entry, staged: bytes) -> None:
-        fd = self._staging.read(staged)
-        try:
-            os.fchmod(fd, entry.mode)
-            os.utime(fd, ns=(entry.mtime, entry.mtime))
-        finally:
-            os.close(fd)
-        self._rename(staged, entry.path)
+    def place_file(self, staged: Staged) -> None:
+        if not staged.is_ready:
+            fd = self._staging.read(staged.path)
+            try:
+                _set(fd, staged.entry)
+            finally:
+                os.close(fd)
+        self._rename(staged.path, staged.entry.path)
 
     def place_symlink(self, entry: Entry) -> None:
         self._remove_draft(_DRAFT)
@@ -262,6 +278,11 @@ class _Work:
     def _remove_draft(self, name: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._staging.top)
+
+
+def _set(fd: int, entry: Entry) -> None:
+    os.fchmod(fd, entry.mode)
+    os.utime(fd, ns=(entry.mtime, entry.mtime))
 
 
 def _write(fd: int, block: bytes) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Container
 from itertools import chain
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from .below import Unexpected
 from .change import Change
 from .errors import Exit, Failure
 from .fast import Doubt
+from .fetch_lists import Lists
 from .files import replace
-from .head import Head, Index
+from .head import Head, Index, Listed
 from .pattern import matcher
 from .places import IN_TREE, INCOMING, RECENT
 from .record import dataclass
@@ -27,8 +29,8 @@ from .run import Run
 
 #: Seconds for which a list that is no longer needed stays, for whoever is reading it.
 _GRACE = 3600
-#: Names from which on it takes rsync longer to hold each file against all of them than to bring it.
-_MANY = 1000
+#: Files for which what they cost one by one begins to matter.
+_MANY = 500
 
 
 @dataclass
@@ -41,7 +43,9 @@ class Update:
     #: The head byte for byte, with its signature.
     data: bytes
     index: Index
-    way: str
+    lists: Lists
+    #: The deltas that it was found by; None if it was the manifest.
+    deltas: tuple[Listed, ...] | None
 
 
 def carry_out(run: Run, update: Update) -> bool:
@@ -57,7 +61,7 @@ def carry_out(run: Run, update: Update) -> bool:
         try:
             staged = _bring(run, update, incoming, staging)
             run.recorder.phase("finish")
-            if update.way == "manifest":
+            if update.deltas is None:
                 # After a power loss nothing would tell a torn file from a whole one; what deltas name is read again anyway.
                 apply.settle(top)
             fast.doubt(run)
@@ -69,7 +73,7 @@ def carry_out(run: Run, update: Update) -> bool:
     except (Doubt, Unexpected, OSError, OverflowError) as problem:
         raise_if_local(run, problem)
         # Deltas may not have fitted the tree; the list of everything fits any.
-        doubt = problem if isinstance(problem, Doubt) else Doubt(f"{problem}", lasting=update.way != "deltas")
+        doubt = problem if isinstance(problem, Doubt) else Doubt(f"{problem}", lasting=update.deltas is None)
         if doubt is not problem:
             fast.doubt(run)
         give_up(run, update.source, update.data, doubt)
@@ -81,7 +85,7 @@ def carry_out(run: Run, update: Update) -> bool:
     for path in update.change.deletions:
         run.recorder.log(f"*deleting  |0|{rsync.as_written(path)}")
     run.record.deletions += len(update.change.deletions)
-    adopt(run, update.source, update.data, update.head, update.index)
+    adopt(run, update.source, update.data, update.head, update.index, update.lists.proven)
     run.record.unfinished = former
     return True
 
@@ -105,37 +109,58 @@ def _full(run: Run) -> Failure:
 
 def _bring(run: Run, update: Update, incoming: Path, staging: int) -> list[Staged]:
     """Have the content of all files in the staging directory, each with the digest that the list gives it. Raises Doubt, Failure."""
-    rooms = (incoming / apply.FILES, incoming / apply.FLAT)
-    began_before = any(room.is_dir() for room in rooms)
-    staged = apply.layout(update.change.files)
-    missing = apply.lacking(staging, staged) if began_before else staged
+    ready = _unpack(run, update, incoming / apply.CONTENTS, staging)
+    entries = [entry for entry in update.change.files if entry.path not in ready]
+    began_before = any((incoming / name).is_dir() for name in (apply.FILES, apply.FLAT))
+    coming = apply.layout(entries, flat=len(entries) >= _MANY)
+    missing = apply.lacking(staging, coming) if began_before else coming
     for again in (False, True):
-        if missing:
-            for room in rooms:
-                _transfer(run, update.source, [one for one in missing if one.is_flat == (room.name == apply.FLAT)], room)
-            missing = apply.lacking(staging, missing)
+        for name in sorted({one.directory for one in missing}):
+            _transfer(run, update.source, [one for one in missing if one.directory == name], incoming / name)
+        missing = apply.lacking(staging, missing)
         if not missing:
-            return staged
-        if again or not began_before:
+            return [*ready.values(), *coming]
+        if again or not (began_before or any(one.directory == apply.FLAT for one in missing)):
             break
-        for room in rooms:  # What an earlier run has left may stand in the way.
-            shutil.rmtree(room, ignore_errors=True)
-        missing = staged
+        # What an earlier run has left may stand in the way; and a daemon that isn't allowed to see the directories above its tree gives no
+        # file without those below.
+        shutil.rmtree(incoming / apply.AGAIN, ignore_errors=True)
+        missing = apply.layout((one.entry for one in missing), apply.AGAIN)
+        anew = {one.entry.path: one for one in missing}
+        coming = [anew.get(one.entry.path, one) for one in coming]
     name = rsync.as_written(missing[0].entry.path)
     raise Doubt(f"{len(missing)} files, {name} among them, are not what it says; {run.job.tree} was not touched")
 
 
+def _unpack(run: Run, update: Update, room: Path, staging: int) -> dict[bytes, Staged]:
+    """Stage the small files whose content came with the deltas; by path. Raises OSError."""
+    shutil.rmtree(room, ignore_errors=True)
+    ready: dict[bytes, Staged] = {}
+    if not update.deltas:
+        return ready
+    room.mkdir(mode=0o700)
+    wanted = {entry.path: entry for entry in update.change.files}
+    for record, data in update.lists.contents(update.deltas):
+        entry = wanted.get(record.path)
+        # A later delta may have brought another content, or another mode.
+        if entry is not None and entry.digest == record.digest and entry.path not in ready:
+            ready[entry.path] = apply.write(staging, len(ready), entry, data)
+            run.recorder.log(f">f+++++++++|{entry.size}|{rsync.as_written(entry.path)}")
+    run.record.files += len(ready)
+    run.record.size += sum(one.entry.size for one in ready.values())
+    return ready
+
+
 def _transfer(run: Run, origin: str, missing: list[Staged], into: Path) -> None:
-    """Bring files that are staged in the same way, by one connection, if there are any. Raises Failure."""
-    if not missing:
-        return
+    """Bring files that are staged in the same directory, by one connection. Raises Failure."""
     job = run.job
     into.mkdir(mode=0o700, exist_ok=True)
     names = run.places.state(job.name) / "names"
     rsync.list_names(names, origin, (one.entry.path for one in missing))
-    most, is_flat = max(one.entry.size for one in missing), missing[0].is_flat
-    # Nothing that comes is believed before it is read, and only what was asked for is.
-    trusting = len(missing) > _MANY and rsync.takes(run.program, "--trust-sender")
+    most, is_flat = max(one.entry.size for one in missing), into.name == apply.FLAT
+    # rsync holds each name that comes against all that were asked for, in time with the square of their number. Nothing that comes is believed
+    # before it is read anyway, and only what was asked for is.
+    trusting = len(missing) >= _MANY and rsync.takes(run.program, "--trust-sender")
 
     def command(limit: int) -> list[str]:
         return rsync.bring(run.program, job, origin, names, into, most, is_flat=is_flat, trusting=trusting, bandwidth=limit)
@@ -148,12 +173,12 @@ def _transfer(run: Run, origin: str, missing: list[Staged], into: Path) -> None:
         raise failure
 
 
-def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None) -> None:
+def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None, proven: Container[str] = ()) -> None:
     """The tree is the one of ``new``: keep it, and what leads to it, for ourselves and for whoever pulls from here. The head comes last."""
     name, own = run.job.name, Path(run.job.tree) / IN_TREE
     published = (run.places.offered(name) / fast.HEAD).stat().st_mtime_ns
     if index is not None:
-        _pass_on(own, new, index, published)
+        _pass_on(own, new, index, published, proven)
     replace(run.places.head(name), data, durable=False)  # If it is lost, the next run looks at the whole list.
     replace(own / fast.HEAD, data, mtime_ns=published)
     run.record.serial = new.serial
@@ -164,18 +189,20 @@ def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None) ->
     shutil.rmtree(own / INCOMING, ignore_errors=True)
 
 
-def _pass_on(own: Path, new: Head, index: Index, published: int) -> None:
+def _pass_on(own: Path, new: Head, index: Index, published: int, proven: Container[str]) -> None:
     """Put the lists beside the head to come, which is of the time ``published``, and remove those that nobody needs any more."""
     named = [head.index_name(new.serial), head.manifest_name(index.manifest.serial), *(head.delta_name(one.serial) for one in index.deltas)]
-    for name in named:
+    contents = [head.contents_name(one.serial) for one in index.deltas]
+    # What nobody has held against a digest isn't shown to anybody.
+    for name in [*named, *(name for name in contents if name in proven)]:
         fresh = own / INCOMING / "lists" / name
         if fresh.is_file():
             fresh.chmod(0o644)
             fresh.replace(own / name)
     replace(own / RECENT, recent.collect(own, index), mtime_ns=published, durable=False)
     oldest = time.time() - _GRACE
-    for path in chain(own.glob("index-*"), own.glob("manifest-*.gz"), own.glob("delta-*.gz")):
-        if path.name not in named and path.lstat().st_ctime < oldest:
+    for path in chain(own.glob("index-*"), own.glob("manifest-*.gz"), own.glob("delta-*.gz"), own.glob("contents-*")):
+        if path.name not in (*named, *contents) and path.lstat().st_ctime < oldest:
             path.unlink(missing_ok=True)
 
 

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import apply, entry, head, recent, rsync
+from .contents import Pieces
 from .entry import Entry
 from .errors import Failure
 from .fast import Doubt
-from .head import Head, Index
+from .head import Head, Index, Listed
 from .places import IN_TREE, INCOMING, RECENT
 from .run import Run
+
+#: Bytes of a compressed list that is fetched before its index has told how long it is.
+_LARGEST_LIST = 256 << 20
 
 
 class Damaged(Exception):
@@ -32,6 +36,8 @@ class Lists:
         os.close(apply.staging_directory(self.incoming))
         self._fresh = self.incoming / "lists"
         self._fresh.mkdir(exist_ok=True)
+        #: Files of contents that were read, and hold nothing but what the deltas say.
+        self.proven: set[str] = set()
 
     def path(self, name: str) -> Path | None:
         """Where a list is; None if it is not here."""
@@ -51,9 +57,17 @@ class Lists:
         if self.path(name) is None:
             (self._fresh / name).write_bytes(members[name])
         for one in index.deltas:
-            name = head.delta_name(one.serial)
+            name, pieces = head.delta_name(one.serial), head.contents_name(one.serial)
             if name in members and self.path(name) is None and entry.is_list(members[name], one.size, one.sha256):
                 (self._fresh / name).write_bytes(members[name])
+            if pieces in members:
+                (self._fresh / pieces).write_bytes(members[pieces])
+
+    def fetch_deltas(self, new: Head, serials: Iterable[int]) -> None:
+        """Bring the index and these deltas, unless they are here; what their small files hold comes along, if the source has it."""
+        names = [head.index_name(new.serial), *map(head.delta_name, serials)]
+        if any(self.path(name) is None for name in names):
+            self.fetch([*names, *map(head.contents_name, serials)], _LARGEST_LIST)
 
     def fetch(self, names: list[str], most: int) -> None:
         """Bring those that are not here, in one connection; some may be missing at the source. Raises Failure if it can't be asked."""
@@ -97,6 +111,21 @@ class Lists:
         except Failure:
             self._remove(path)
             raise
+
+    def contents(self, deltas: Iterable[Listed]) -> Iterator[tuple[Entry, bytes]]:
+        """Small files that these deltas bring, as far as their content came along, each with the digest that its entry has. Raises OSError."""
+        for one in deltas:
+            name = head.contents_name(one.serial)
+            path = self.path(name)
+            if path is None:
+                continue
+            with path.open("rb") as file:
+                pieces = Pieces(file, self.entries(one.serial, one.size, one.sha256, delta=True))
+                yield from pieces
+            if pieces.is_whole:
+                self.proven.add(name)
+            else:
+                path.unlink()
 
     def _remove(self, path: Path) -> None:
         """Remove a list that isn't what it should be. Raises Damaged if it was not fetched just now, so that the source's may be better."""

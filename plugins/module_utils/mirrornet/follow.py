@@ -24,7 +24,7 @@ from .entry import Entry
 from .errors import Exit, Failure
 from .fast import Doubt
 from .fetch_lists import Damaged, Lists
-from .head import Head, Index
+from .head import Head, Index, Listed
 from .places import IN_TREE
 from .run import Run
 from .source import Plan
@@ -33,8 +33,6 @@ from .source import Plan
 _MOST = 200_000
 #: Deltas that are asked for; a master keeps fewer.
 _LONGEST_CHAIN = 200
-#: Bytes of a compressed list that is fetched before its index has told how long it is.
-_LARGEST_LIST = 256 << 20
 #: Seconds for which a list that is no longer needed stays, for whoever is reading it.
 _GRACE = 3600
 
@@ -95,7 +93,7 @@ def _plan(run: Run, origin: str, data: bytes, due: bool, thorough: Container[byt
     lists = Lists(run, origin)
     lists.take_offered(new)
     serials = _serials(former, new)
-    lists.fetch([head.index_name(new.serial), *map(head.delta_name, serials)], _LARGEST_LIST)
+    lists.fetch_deltas(new, serials)
     index = lists.index(new)
     if held is not None and serials and not due and thorough is None:
         try:
@@ -178,7 +176,7 @@ def _by_deltas(run: Run, origin: str, data: bytes, held: Head, new: Head, index:
     # A file that is gone here, or that nobody spoke of, shows in the sum.
     if held.entries + change.created - len(change.deletions) != new.entries:
         raise Doubt("they don't make as many entries as its head says, or the tree was changed by hand")
-    return _update(run, origin, data, new, index, change, lists, "deltas")
+    return _update(run, origin, data, new, index, change, lists, found)
 
 
 def _bounded(records: Iterator[Entry]) -> Iterator[Entry]:
@@ -214,7 +212,7 @@ def _by_manifest(
         raise Doubt("it isn't the head of the tree that the source has")
     if trusted:
         run.record.last_compared = report.utc(time.time())
-    return _update(run, origin, data, new, index, change, lists, "manifest")
+    return _update(run, origin, data, new, index, change, lists, None)
 
 
 class _Either:
@@ -243,18 +241,23 @@ def _link(below: Below, path: bytes) -> bytes | None:
     return None
 
 
-def _update(run: Run, origin: str, data: bytes, new: Head, index: Index, change: Change, lists: Lists, way: str) -> Plan:
-    """The plan, with the numbers for the guards; if there is nothing to do, the head is ours at once."""
+def _update(
+    run: Run, origin: str, data: bytes, new: Head, index: Index, change: Change, lists: Lists, deltas: tuple[Listed, ...] | None
+) -> Plan:
+    """The plan of a change that was found by ``deltas``, or by the manifest, with the numbers for the guards.
+
+    If there is nothing to do, the head is ours at once.
+    """
     # Mirrors that pull from here may be further behind than this one.
     lists.fetch_all(index)
     if lists.path(head.manifest_name(index.manifest.serial)) is None:
         raise Doubt("its list of everything is missing")
-    found = Plan(origin, rsync.Tally(), carry_out=partial(carry_out, run, Update(origin, change, new, data, index, way)))
+    found = Plan(origin, rsync.Tally(), carry_out=partial(carry_out, run, Update(origin, change, new, data, index, lists, deltas)))
     for path in change.deletions:
         found.take(f"*deleting  |0|{rsync.as_written(path)}{'/' if path in change.gone_directories else ''}")
     found.tally.entries, found.tally.created, found.tally.items = new.entries, change.created, change.steps
     found.tally.files, found.tally.size = len(change.files), change.size
-    run.record.entries, run.record.way = new.entries, way
+    run.record.entries, run.record.way = new.entries, "manifest" if deltas is None else "deltas"
     if not change.steps:
         adopt(run, origin, data, new, index)
     return found

@@ -65,6 +65,11 @@ def delta_name(serial: int) -> str:
     return f"delta-{serial}.gz"
 
 
+def contents_name(serial: int) -> str:
+    """The file in ``.mirrornet`` that has the content of the small files that the delta of ``serial`` brings."""
+    return f"contents-{serial}"
+
+
 @dataclass(frozen=True)
 class Head:
     """What a master says of its tree, or a mirror of its copy. Two heads of one epoch and serial stand for equal trees."""

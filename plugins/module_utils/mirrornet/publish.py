@@ -15,12 +15,12 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
-from . import digests, entry, files, head, job, lists, lock, look, recent, report, scan
-from .entry import Counts, Entry
+from . import contents, digests, entry, files, head, job, lists, lock, look, recent, report, scan
+from .entry import Counts
 from .errors import Exit, Failure
 from .head import Head, Index, Listed
 from .look import Found
@@ -36,10 +36,11 @@ GRACE = 86400
 _MOST_DELTAS = 64
 _SHARE = 0.1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_LISTED = re.compile(r"(?:index-|delta-|manifest-)([1-9][0-9]{0,17})(?:\.gz)?")
-_DRAFT = re.compile(r"\.(?:head|recent|index-\d+|delta-\d+\.gz|manifest-\d+\.gz)\.new")
+_LISTED = re.compile(r"(?:index-|delta-|contents-|manifest-)([1-9][0-9]{0,17})(?:\.gz)?")
+_DRAFT = re.compile(r"\.(?:head|recent|index-\d+|delta-\d+\.gz|contents-\d+|manifest-\d+\.gz)\.new")
 #: Seconds between two words on progress.
 _TELL_EVERY = 0.5
+_Written = TypeVar("_Written")
 #: In the tree's own directory: as long as it is there, nothing is published.
 FLAG = "rebuilding"
 
@@ -408,7 +409,12 @@ class _Work:
         delta, deltas, counts = found.delta, list[Listed](), None
         # One that says nearly everything is of no use to anybody.
         if former is not None and delta is not None and self._is_whole(former) and len(delta.entries) < former.counts.entries + 1000:
-            stored = self._write(head.delta_name(serial), delta.entries)
+            stored = self._write(head.delta_name(serial), lambda file: entry.save(file, delta.entries))
+            if any(map(contents.is_wanted, delta.entries)):
+                pieces = contents.collect(self._wish.tree, delta.entries)
+                self._write(head.contents_name(serial), lambda file: file.writelines(pieces))
+            else:
+                (self._own / head.contents_name(serial)).unlink(missing_ok=True)  # A call that was killed may have left it.
             deltas = [*former.deltas, Listed(serial, stored.sha256, stored.size, former.index)][-self._wish.keep :]
             counts = Counts(*(before + more for before, more in zip(former.counts, delta.more)))
             index = Index(former.manifest, tuple(deltas))
@@ -418,17 +424,17 @@ class _Work:
                 return _Lists(index, counts)
         tally = lists.Tally()
         entries = lists.manifest(found.kept.scan, found.digests, self._directory)
-        stored = self._write(head.manifest_name(serial), tally.take(entries))
+        stored = self._write(head.manifest_name(serial), lambda file: entry.save(file, tally.take(entries)))
         if counts != tally.counts:  # Something else than expected: the whole counts, not what leads to it.
             deltas = []
         return _Lists(Index(Listed(serial, stored.sha256, stored.size), tuple(deltas)), tally.counts)
 
-    def _write(self, name: str, entries: Iterable[Entry]) -> entry.Stored:
-        """A list, durably, whole or not at all."""
+    def _write(self, name: str, write: Callable[[IO[bytes]], _Written]) -> _Written:
+        """A file, durably, whole or not at all; returns what ``write`` says of it."""
         draft = self._own / f".{name}.new"
         try:
             with draft.open("wb") as file:
-                stored = entry.save(file, entries)
+                written = write(file)
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
@@ -437,7 +443,7 @@ class _Work:
             draft.unlink(missing_ok=True)
             raise
         files.sync_directory(self._own)
-        return stored
+        return written
 
     def _free_serial(self) -> int:
         """Above all that any epoch has left in the tree, so that no file gets another content under its name."""
@@ -457,7 +463,9 @@ class _Work:
     def _retired(self, index: Index, now: float) -> tuple[dict[str, float], list[Path]]:
         """The files that no index lists any more, with the time since when; and those to remove."""
         before = self._state.retired if self._state is not None else {}
-        listed, retired, expired = names(index), {}, []
+        # Contents are no part of what a head needs.
+        listed = names(index) | {head.contents_name(delta.serial) for delta in index.deltas}
+        retired, expired = {}, []
         for path in self._own.iterdir():
             if _DRAFT.fullmatch(path.name) and path != self._own / ".head.new":
                 expired.append(path)

@@ -60,7 +60,10 @@ def find(memory: Path | None = None) -> str:
 
 def takes(program: str, option: str) -> bool:
     """Whether an rsync knows an option, which distributions also give to older versions."""
-    return subprocess.run([program, option, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False).returncode == 0
+    return (
+        subprocess.run([program, option, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False).returncode
+        == 0
+    )
 
 
 def _identity(path: str) -> dict[str, object]:
@@ -152,7 +155,7 @@ def fetch(program: str, job: Job, source: str, into: str, *names: str) -> list[s
         *_program(program, source),
         "--times",
         "--chmod=F600",
-        "--max-size=1m",
+        "--max-size=8m",
         *_STATED,
         *_connection(job, source),
         "--",
@@ -173,7 +176,9 @@ def list_names(path: Path, source: str, names: Iterable[bytes], below: str = "")
     path.write_bytes(b"".join(before + name + b"\0" for name in names))
 
 
-def bring(program: str, job: Job, source: str, names: Path, into: Path, most: int, *, is_flat: bool, trusting: bool, bandwidth: int) -> list[str]:
+def bring(
+    program: str, job: Job, source: str, names: Path, into: Path, most: int, *, is_flat: bool, trusting: bool, bandwidth: int
+) -> list[str]:
     """The command that brings the content of the files in ``names`` below ``into``, which nobody else can read, and nothing but regular files.
 
     No equal time or size is trusted. What the tree has of a file saves sending all of it, unless even the largest, of ``most`` bytes, is so
