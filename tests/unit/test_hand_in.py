@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,7 @@ def test_what_can_t_be_handed_in_changes_no_run(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hand_in, "SECONDS", 5.0)
+    monkeypatch.setattr(hand_in, "_PAUSE", (1000.0, 1000.0))  # No second attempt.
     master.fill()
     given = {**options, **changed}
     given["report_to"] = given["report_to"].replace("PORT", str(master.port)).replace("FREE", str(free_port()))
@@ -124,6 +126,59 @@ def test_what_can_t_be_handed_in_changes_no_run(
     mirror.pull(**options)
     assert (noted(mirror)["message"], noted(mirror)["told"]) == ("", None)
     assert "not handed in" not in mirror.run("status").stdout
+
+
+@pytest.fixture
+def other(master: Master, taken: Path) -> Iterator[socket.socket]:
+    """Another who is just handing in a report, and holds the one connection that ``single`` admits for as long as this is open."""
+    with (master.base / "rsyncd.conf").open("a") as config:
+        config.write(f"[single]\npath = {taken}\nread only = no\nmax connections = 1\nlock file = {master.base}/single-lock\n")
+        if os.geteuid() == 0:
+            config.write("uid = root\ngid = root\n")
+    with socket.create_connection(("127.0.0.1", master.port), timeout=60) as connection:
+        connection.sendall(b"@RSYNCD: 31.0\nsingle\n")
+        said = b""
+        while b"@RSYNCD: OK" not in said:
+            said += connection.recv(1000)
+        yield connection
+
+
+def test_a_report_waits_for_the_one_that_is_just_being_handed_in(
+    master: Master, mirror: Mirror, taken: Path, other: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hand_in, "_PAUSE", (0.1, 0.1))
+    send = hand_in.child.call
+
+    def call(*given: Any, **options: Any) -> Ended:
+        ended = send(*given, **options)
+        if "max connections" in ended.error_text:
+            other.close()
+        return ended
+
+    monkeypatch.setattr(hand_in.child, "call", call)
+    master.fill()
+    assert mirror.pull(report_to=master.url("single")).outcome == "updated"
+    assert noted(mirror)["message"] == ""
+    assert "max connections" in mirror.places.log("tree").read_text()
+    assert (taken / "tree.json").read_bytes() == mirror.places.report("tree").read_bytes()
+
+
+def test_a_last_attempt_cut_short_is_not_the_reason(
+    master: Master, mirror: Mirror, other: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hand_in, "_PAUSE", (0.1, 0.1))
+    send = hand_in.child.call
+    attempts = []
+
+    def call(command: list[str], **options: Any) -> Ended:
+        attempts.append(command)
+        return send(command, **{**options, "seconds": 0.0} if len(attempts) > 1 and command == attempts[-2] else options)
+
+    monkeypatch.setattr(hand_in.child, "call", call)
+    master.fill()
+    assert mirror.pull(report_to=master.url("single")).outcome == "updated"
+    assert attempts[-1] == attempts[-2]
+    assert "being handed in all the time" in noted(mirror)["message"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a mistake of ours"), OSError(28, "No space left on device")])

@@ -61,6 +61,7 @@ def _send(places: Places, job: Job, directory: str, lock_fd: int, log: Callable[
     deadline = time.monotonic() + SECONDS
     way = record.replace(job, password_file=job.report_password_file, io_timeout=min(job.io_timeout, int(SECONDS)))
     command = rsync.send(rsync.find(places.program(job.name)), way, places.report(job.name), directory)
+    refused: Ended | None = None
     while True:
         log(" ".join(command))
         ended = child.call(
@@ -73,7 +74,9 @@ def _send(places: Places, job: Job, directory: str, lock_fd: int, log: Callable[
             on_error=log,
         )
         if "max connections" not in ended.error_text:
-            return _why(ended)
+            # A last attempt that was cut short says nothing: the refusal before it is why the time ran out.
+            return _why(refused if refused and (ended.timed_out or ended.stalled) else ended)
+        refused = ended
         import random  # Late, as most runs have no use for it.
 
         pause = random.SystemRandom().uniform(*_PAUSE)
