@@ -95,6 +95,12 @@ class TestCollect:
         spoil(tree / "open" / "a")
         assert self.collect(tree, *records) == b"last"
 
+    def test_nothing_below_a_directory_that_is_closed(self, tree: Path) -> None:
+        (tree / "open" / "within").mkdir(mode=0o755)
+        (tree / "open" / "within" / "a").write_bytes(b"first")
+        (tree / "open").chmod(0o750)
+        assert self.collect(tree, record("open/within/a", b"first")) == b""
+
     def test_nothing_of_a_tree_that_is_closed(self, tree: Path) -> None:
         tree.chmod(0o750)
         assert self.collect(tree, *RECORDS) == b""

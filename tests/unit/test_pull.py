@@ -277,7 +277,7 @@ class TestTime:
 
     def test_silence(self, mirror: Mirror, master: Master, swallowing: Silent) -> None:
         master.fill()
-        report = mirror.pull(sources=[swallowing.url(), master.url()], io_timeout=1, connect_timeout=1)
+        report = mirror.pull(sources=[swallowing.url(), master.url()], io_timeout=5, connect_timeout=5)
         assert report.outcome == "updated"
         assert report.passed_over[0]["kind"] == "connection_lost" or report.passed_over[0]["kind"] == "unreachable"
 
