@@ -223,6 +223,22 @@ class TestRuns:
         assert b"planted" not in (mirror.target / ".mirrornet" / "recent").read_bytes()
         assert mirror.pull(**options).way == "same"
 
+    def test_what_a_run_had_no_use_for_is_not_passed_on(self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path) -> None:
+        """Nobody has read it then."""
+        publisher.key = tmp_path / "key"
+        options = {**USUAL, "trusted_keys": [make_key(publisher.key)]}
+        publisher.publish()
+        edit(publisher)
+        publisher.publish()
+        name = head.contents_name(publisher.serial)
+        SPOILT["longer"](publisher.own / name)
+        publisher.write_recent()
+        assert mirror.pull(**options).way == "manifest"
+        assert is_same(mirror, master.tree)
+        assert (mirror.target / ".mirrornet" / head.delta_name(publisher.serial)).exists()
+        assert not (mirror.target / ".mirrornet" / name).exists()
+        assert b"planted" not in (mirror.target / ".mirrornet" / "recent").read_bytes()
+
     def test_what_mirrornet_publishes(self, master: Master, mirror: Mirror) -> None:
         desk, options = Desk(master.base), {**USUAL, "sources": [master.url("own")]}
         for number in range(200):

@@ -164,6 +164,16 @@ class TestWays:
         assert log(mirror).count("|b\n") == 1
         assert log(mirror).count("|a\n") == 1
 
+    @pytest.mark.parametrize("name", ["a", "release-0/c"])
+    def test_what_an_earlier_run_left_in_the_way(self, master: Master, mirror: Mirror, publisher: Publisher, name: str) -> None:
+        settle(mirror, publisher)
+        (publisher.tree / name).write_text("new")
+        publisher.publish()
+        (mirror.target / ".mirrornet" / "incoming" / "files" / name / "full").mkdir(parents=True)
+        report = mirror.pull(**USUAL)
+        assert (report.way, report.outcome) == ("deltas", "updated"), log(mirror)
+        assert is_same(mirror, master.tree)
+
     def test_a_directory_below_a_module(self, master: Master, mirror: Mirror, tmp_path: Path) -> None:
         top = master.tree / "pub" / "deep er"
         (top / "a").mkdir(parents=True)
@@ -194,7 +204,7 @@ class TestWays:
 class TestEdits:
     """Whatever is done to the master, its mirror gets the tree that rsync would make."""
 
-    @pytest.mark.parametrize(("seed", "content"), enumerate(["one by one", "with the deltas", "as if it were much"]))
+    @pytest.mark.parametrize(("seed", "content"), list(enumerate(["one by one", "with the deltas", "as if it were much"])))
     def test_random_edits(
         self, master: Master, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, content: str
     ) -> None:

@@ -58,6 +58,23 @@ class TestFile:
         assert all(found[name] == (tmp_path / name).read_bytes() for name in names)
         assert len(data) < recent.LONGEST
 
+    @pytest.mark.parametrize(
+        ("sizes", "names"),
+        [
+            ((10, 10), ["index-3", "delta-3.gz", "contents-3", "delta-2.gz", "contents-2"]),
+            ((10, 3_000_000), ["index-3", "delta-3.gz", "contents-3"]),
+            ((10, 5_000_000), ["index-3", "delta-3.gz", "delta-2.gz", "contents-2"]),
+            ((40_000, 10), ["index-3", "delta-3.gz", "contents-3", "delta-2.gz"]),
+        ],
+    )
+    def test_has_what_their_small_files_hold(self, tmp_path: Path, sizes: tuple[int, ...], names: list[str]) -> None:
+        index = listed(tmp_path, *(10 for dummy in sizes))
+        for delta, size in zip(index.deltas, sizes):
+            (tmp_path / head.contents_name(delta.serial)).write_bytes(os.urandom(size))
+        data = recent.collect(tmp_path, index)
+        assert list(recent.read(data)) == names
+        assert len(data) < recent.LONGEST
+
     def test_ends_at_a_delta_that_is_missing(self, tmp_path: Path) -> None:
         index = listed(tmp_path, 10, 10, 10)
         (tmp_path / "delta-3.gz").unlink()
