@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -101,15 +102,10 @@ LOOK = """
 - hosts: mirrors
   gather_facts: false
   tasks:
-    - ansible.builtin.copy:
-        content: "{{ rsync_mirror_jobs | mirrornet.rsync.mirror_jobs({}, hostvars, groups[masters], inventory_hostname) }}"
-        dest: "{{ out }}/{{ inventory_hostname }}"
-        mode: "0644"
-      connection: local
+    - ansible.builtin.debug:
+        msg: "{{ rsync_mirror_jobs | mirrornet.rsync.mirror_jobs({}, hostvars, groups[masters], inventory_hostname) }}"
       vars:
         masters: "{{ rsync_mirror_masters_group | default('masters') }}"
-        ansible_host: localhost
-        ansible_python_interpreter: "{{ ansible_playbook_python }}"
 """
 
 
@@ -117,21 +113,15 @@ def jobs_of(example: str, directory: Path) -> dict[str, list[dict[str, Any]]]:
     """The jobs of each mirror of an example, as Ansible itself sees them, with their sources; there must be nothing wrong with them."""
     playbook = directory / "look.yml"
     playbook.write_text(LOOK, encoding="utf-8")
-    subprocess.run(
-        [
-            Path(sys.executable).with_name("ansible-playbook"),
-            "-i",
-            ROOT / "inventories/example" / example,
-            "-e",
-            f"out={directory}",
-            playbook,
-        ],
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", ROOT / "inventories/example" / example, playbook],
         cwd=ROOT,
+        env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
         capture_output=True,
         check=True,
     )
-    playbook.unlink()
-    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in directory.iterdir()}
+    [task] = json.loads(done.stdout)["plays"][0]["tasks"]
+    found = {name: result["msg"] for name, result in task["hosts"].items()}
     assert {name: checked["problems"] for name, checked in found.items() if checked["problems"]} == {}
     return {name: checked["jobs"] for name, checked in found.items()}
 

@@ -29,7 +29,9 @@ TAKE = """
 import os, sys, time
 from pathlib import Path
 from mirrornet import lock
-while time.time() < float(sys.argv[2]):
+start = float(sys.argv[2])
+time.sleep(max(0, start - time.time() - 0.02))
+while time.time() < start:
     pass
 try:
     with lock.exclusive(Path(sys.argv[1])):
