@@ -22,6 +22,8 @@ import yaml
 CHECKOUT = Path(__file__).parents[1]
 #: The directory of the scenario that runs.
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+#: How hosts are reached.
+REACHED = SCENARIO.parent / "shared/inventory/hosts.yml"
 
 
 def inventory() -> dict[str, Any]:
@@ -69,16 +71,19 @@ class Play:
         return {host: int(count) for host, count in recap}
 
 
-def play(hosts: str, *options: str, playbook: Path = SCENARIO / "converge.yml", **variables: Any) -> Play:
-    """A playbook on HOSTS alone (names with commas, or a group), with VARIABLES in place of the inventory's. It may fail, but it must begin."""
+def play(hosts: str, *options: str, playbook: Path | str = SCENARIO / "converge.yml", **variables: Any) -> Play:
+    """A playbook on HOSTS alone (names with commas, or a group), with VARIABLES in place of the inventory's. It may fail, but it must begin.
+
+    The playbook is a file, or has a name in a collection.
+    """
     told = ansible("ansible-playbook", "--limit", hosts, "--extra-vars", json.dumps(variables), *options, str(playbook))
     assert "PLAY RECAP" in told.output, told.output
     return told
 
 
-def ansible(*argv: str) -> Play:
-    """One of Ansible's commands, with the scenario's inventory and the settings of a checkout."""
-    inventories = ["--inventory", str(SCENARIO.parent / "shared/inventory/hosts.yml"), "--inventory", str(SCENARIO / "inventory/hosts.yml")]
+def ansible(*argv: str, hosts: Path = SCENARIO / "inventory/hosts.yml") -> Play:
+    """One of Ansible's commands, with the scenario's inventory, or another file in its place, and the settings of a checkout."""
+    inventories = ["--inventory", str(REACHED), "--inventory", str(hosts)]
     done = subprocess.run(
         [argv[0], *inventories, *argv[1:]],
         cwd=CHECKOUT,

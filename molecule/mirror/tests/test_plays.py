@@ -5,57 +5,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
+from plays import CHECKOUT, SCENARIO, Play
+from plays import play as play_any
 from testinfra.host import Host
 
-SCENARIO = Path(__file__).parents[1]
 CRONTAB = SCENARIO / "files/crontab"
 
 
-def play(playbook: str, limit: str, *options: str, **variables: Any) -> tuple[int, str, dict[str, int]]:
-    """Runs a playbook of the collection; returns its exit code, its output and how many tasks changed something on each host."""
-    done = subprocess.run(
-        [
-            "ansible-playbook",
-            "--inventory=../shared/inventory/hosts.yml",
-            "--inventory=inventory/hosts.yml",
-            f"--limit={limit}",
-            f"--extra-vars={json.dumps(variables)}",
-            *options,
-            f"../../playbooks/{playbook}.yml",
-        ],
-        cwd=SCENARIO,
-        env={
-            **os.environ,
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
-            "ANSIBLE_COLLECTIONS_PATH": "../../.collections",
-            "ANSIBLE_CONFIG": "../../ansible.cfg",
-            "ANSIBLE_FORCE_COLOR": "0",
-            "ANSIBLE_NOCOLOR": "1",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    changed = {name: int(count) for name, count in re.findall(r"^(\S+) +: ok=.*changed=(\d+)", done.stdout, re.MULTILINE)}
-    return done.returncode, done.stdout, changed
+def play(playbook: str, limit: str, *options: str, **variables: Any) -> Play:
+    """A playbook of the collection, by its name."""
+    return play_any(limit, *options, playbook=CHECKOUT / f"playbooks/{playbook}.yml", **variables)
 
 
 def refused(limit: str, *options: str, **variables: Any) -> str:
     """What provisioning says to these variables, in one line; it must say no, and must have changed nothing."""
-    code, output, changed = play("provision_mirrors", limit, *options, **variables)
-    assert code == 2, output
-    assert changed == dict.fromkeys(limit.split(","), 0), output
-    assert "Install |" not in output
-    return " ".join(output.split())
+    told = play("provision_mirrors", limit, *options, **variables)
+    assert told.code == 2, told.output
+    assert told.changed == dict.fromkeys(limit.split(","), 0), told.output
+    assert "Install |" not in told.output
+    return told.said
 
 
 def test_everything_wrong_with_the_jobs_is_named_at_once() -> None:
@@ -112,56 +83,55 @@ def test_a_choice_that_does_not_exist_is_refused() -> None:
     assert "value of rsync_mirror_scope must be one of: system, user" in refused("debian12", rsync_mirror_scope="users")
 
 
-def pull(limit: str, *options: str) -> tuple[int, str]:
+def pull(limit: str, **variables: Any) -> Play:
     """Pull by the play; once more if a run that cron had started a moment before was in the way."""
     for dummy in range(5):
-        code, output, _changed = play("pull_mirrors", limit, *options)
-        if ": busy" not in output:
+        told = play("pull_mirrors", limit, **variables)
+        if ": busy" not in told.output:
             break
-    return code, output
+    return told
 
 
 def test_pulling_everywhere_ends_with_a_line_for_each_job_of_each_mirror() -> None:
-    code, output = pull("debian11,home1")
-    assert code == 0, output
-    lines = [line.strip() for line in output.splitlines()]
+    told = pull("debian11,home1")
+    assert told.code == 0, told.output
+    lines = [line.strip() for line in told.output.splitlines()]
     for name in ("debian11", "home1"):
         assert f"{name}: docs: unchanged (rsync://source1/docs/)" in lines
         assert f"{name}: slow: unchanged (rsync://source1/slow/)" in lines
 
 
 def test_one_job_can_be_pulled_alone() -> None:
-    code, output = pull("debian11", "--extra-vars=job=docs")
-    assert code == 0, output
-    assert "debian11: docs: unchanged" in output
-    assert "slow" not in output
+    told = pull("debian11", job="docs")
+    assert told.code == 0, told.output
+    assert "debian11: docs: unchanged" in told.output
+    assert "slow" not in told.output
 
 
 def test_pulling_a_job_that_nobody_has_is_refused() -> None:
-    code, output, _changed = play("pull_mirrors", "debian11", "--extra-vars=job=dosc")
-    assert code == 2
-    assert "No mirror of this play has a job 'dosc'. There are: docs, slow." in " ".join(output.split())
+    told = play("pull_mirrors", "debian11", job="dosc")
+    assert told.code == 2
+    assert "No mirror of this play has a job 'dosc'. There are: docs, slow." in told.said
 
 
 def test_a_mirror_that_fails_stops_no_other_and_the_play_says_so(hosts: dict[str, Host]) -> None:
     hosts["debian11"].check_output("chmod 0555 /srv/mirror/docs && chown root /srv/mirror/docs")
     try:
-        code, output = pull("debian11,debian13", "--extra-vars=job=docs")
+        told = pull("debian11,debian13", job="docs")
     finally:
         hosts["debian11"].check_output("chmod 0755 /srv/mirror/docs && chown mirrornet /srv/mirror/docs")
-    assert code == 2
-    assert "debian11: docs: failed: The target /srv/mirror/docs is not writable" in output
-    assert "debian13: docs: unchanged" in output
-    assert re.search(r"^debian11 .*failed=1", output, re.MULTILINE)
-    assert re.search(r"^debian13 .*failed=0", output, re.MULTILINE)
+    assert told.code == 2
+    assert "debian11: docs: failed: The target /srv/mirror/docs is not writable" in told.output
+    assert "debian13: docs: unchanged" in told.output
+    assert told.failed == {"debian11": 1, "debian13": 0}
 
 
 def test_a_job_can_be_run_while_it_is_provisioned(hosts: dict[str, Host]) -> None:
     hosts["source1"].check_output("date > /srv/docs/sub/second")
     job = {"name": "docs", "target": "/srv/mirror/docs", "exclude": ["*.tmp"], "schedule": "never"}
-    code, output, changed = play("provision_mirrors", "debian13", rsync_mirror_run="wait", rsync_mirror_jobs=[job])
-    assert code == 0, output
-    assert changed["debian13"] >= 1
+    told = play("provision_mirrors", "debian13", rsync_mirror_run="wait", rsync_mirror_jobs=[job])
+    assert told.code == 0, told.output
+    assert told.changed["debian13"] >= 1
     assert hosts["debian13"].check_output("cat /srv/mirror/docs/sub/second") == hosts["source1"].check_output("cat /srv/docs/sub/second")
     assert not hosts["debian13"].file("/etc/cron.d/mirrornet-docs").exists
 
@@ -172,9 +142,9 @@ def test_a_job_can_be_run_while_it_is_provisioned(hosts: dict[str, Host]) -> Non
 )
 def test_absent_jobs_leave_the_trees_and_nothing_else(hosts: dict[str, Host], name: str, home: str, trees: str) -> None:
     jobs = [{"name": "docs", "state": "absent"}, {"name": "slow", "state": "absent"}]
-    code, output, changed = play("provision_mirrors", name, rsync_mirror_jobs=jobs)
-    assert code == 0, output
-    assert changed[name] >= 1
+    told = play("provision_mirrors", name, rsync_mirror_jobs=jobs)
+    assert told.code == 0, told.output
+    assert told.changed[name] >= 1
     host = hosts[name]
     traces = [f"{home}/{path}" for path in (".config/mirrornet", ".local/state/mirrornet", ".local/bin/mirrornet")]
     traces += ["/etc/cron.d/mirrornet-docs", "/etc/mirrornet", "/usr/local/bin/mirrornet"]
@@ -185,4 +155,4 @@ def test_absent_jobs_leave_the_trees_and_nothing_else(hosts: dict[str, Host], na
     if name == "home1":
         assert host.run("crontab -u alice -l").stdout_bytes == CRONTAB.read_bytes()
     again = play("provision_mirrors", name, rsync_mirror_jobs=jobs)
-    assert (again[0], again[2]) == (0, {name: 0}), again[1]
+    assert (again.code, again.changed) == (0, {name: 0}), again.output

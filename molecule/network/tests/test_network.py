@@ -11,17 +11,17 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from plays import CHECKOUT, REACHED, SCENARIO, Play, ansible, play
 from testinfra.host import Host
 
-CHECKOUT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 PUBLISHED = "/srv/releases"
 MIRRORED = "/srv/mirror/releases"
 MIRRORS = ("mirror1", "mirror2")
+#: How much changes where everything is as it's to be.
+NOTHING = {"master1": 0, "mirror1": 0, "mirror2": 0}
 # cron starts a run every minute, here on a busy machine.
 PATIENCE_SECONDS = 240
 
@@ -48,24 +48,6 @@ def wait_for_cron(hosts: dict[str, Host]) -> None:
             time.sleep(2)
 
 
-def ansible_playbook(*arguments: str, before: Sequence[str] = (), **environment: str) -> str:
-    """The output of ansible-playbook, which must succeed."""
-    argv = [*before, "ansible-playbook", *arguments]
-    done = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", **environment},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-INVENTORY = ("-i", str(SCENARIO / "../shared/inventory/hosts.yml"), "-i", str(SCENARIO / "inventory/hosts.yml"))
-
-
 def test_cron_alone_brings_the_tree_and_its_changes(hosts: dict[str, Host]) -> None:
     wait_for_cron(hosts)
     master = hosts["master1"]
@@ -86,35 +68,25 @@ def test_the_run_is_that_of_the_account(host: Host) -> None:
 
 
 def test_pull_mirrors_shows_a_line_a_mirror(hosts: dict[str, Host]) -> None:
-    output = ansible_playbook(*INVENTORY, "mirrornet.rsync.pull_mirrors")
+    told = play("all", playbook="mirrornet.rsync.pull_mirrors")
+    assert told.code == 0, told.output
     for name in MIRRORS:
-        assert len(re.findall(rf"^ *{name}: releases: (updated|unchanged|busy)\b", output, re.MULTILINE)) == 1, output
+        assert len(re.findall(rf"^ *{name}: releases: (updated|unchanged|busy)\b", told.output, re.MULTILINE)) == 1, told.output
 
 
 def test_a_roll_out_can_go_in_steps() -> None:
-    output = ansible_playbook(*INVENTORY, "mirrornet.rsync.site", "-e", "mirrornet_serial=1")
-    assert output.count("PLAY [Provision the mirrors]") == len(MIRRORS)
+    told = play("all", mirrornet_serial=1)
+    assert told.code == 0, told.output
+    assert told.output.count("PLAY [Provision the mirrors]") == len(MIRRORS)
 
 
 def test_groups_can_have_other_names(tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.yml"
     text = (SCENARIO / "inventory/hosts.yml").read_text(encoding="utf-8")
     inventory.write_text(text.replace("masters:", "tier0:").replace("mirrors:", "tier1:"), encoding="utf-8")
-    output = ansible_playbook(
-        "-i",
-        INVENTORY[1],
-        "-i",
-        str(inventory),
-        "mirrornet.rsync.site",
-        "-e",
-        "mirrornet_masters_group=tier0 mirrornet_mirrors_group=tier1",
-    )
-    assert recap(output) == {"master1": 0, "mirror1": 0, "mirror2": 0}
-
-
-def recap(output: str) -> dict[str, int]:
-    """How many tasks changed something, by host."""
-    return {host: int(changed) for host, changed in re.findall(r"^(\w+) *: ok=\d+ +changed=(\d+) ", output, re.MULTILINE)}
+    groups = "mirrornet_masters_group=tier0 mirrornet_mirrors_group=tier1"
+    told = ansible("ansible-playbook", "--extra-vars", groups, "mirrornet.rsync.site", hosts=inventory)
+    assert (told.code, told.changed) == (0, NOTHING), told.output
 
 
 def test_the_collection_installed_from_its_tarball_does_just_the_same(tmp_path: Path) -> None:
@@ -133,19 +105,30 @@ def test_the_collection_installed_from_its_tarball_does_just_the_same(tmp_path: 
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "ansible.cfg").touch()
-    for number, source in enumerate((INVENTORY[1], INVENTORY[3])):
+    for number, source in enumerate((REACHED, SCENARIO / "inventory/hosts.yml")):
         shutil.copy(source, empty / f"{number}.yml")
+    # How tests reach hosts is all that the collection itself doesn't have.
+    shutil.copytree(SCENARIO.parent / "shared/connection_plugins", empty / "connection_plugins")
     # The tools of .venv are needed; every other directory of the checkout is hidden by an empty one.
     hidden = sorted(str(path) for path in CHECKOUT.iterdir() if path.is_dir() and path.name not in (".venv", ".build"))
     assert str(CHECKOUT / "roles") in hidden
     hide = 'n=$1; shift; while [ "$n" -gt 0 ]; do mount -t tmpfs none "$1"; shift; n=$((n - 1)); done; cd "$1"; shift; exec "$@"'
-    output = ansible_playbook(
-        "-i", "0.yml", "-i", "1.yml", "mirrornet.rsync.site",
-        # The scenarios' own connection is hidden as well.
-        "-e",
-        "ansible_connection=containers.podman.podman",
-        before=["unshare", "--mount", "sh", "-euc", hide, "sh", str(len(hidden)), *hidden, str(empty)],
-        ANSIBLE_COLLECTIONS_PATH=str(place),
-        ANSIBLE_CONFIG=str(empty / "ansible.cfg"),
-    )  # fmt: skip
-    assert recap(output) == {"master1": 0, "mirror1": 0, "mirror2": 0}
+    site = ["ansible-playbook", "-i", "0.yml", "-i", "1.yml", "mirrornet.rsync.site"]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-euc", hide, "sh", str(len(hidden)), *hidden, str(empty), *site],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(place),
+            "ANSIBLE_CONFIG": str(empty / "ansible.cfg"),
+            "ANSIBLE_CONNECTION_PLUGINS": str(empty / "connection_plugins"),
+            "ANSIBLE_FORCE_COLOR": "0",
+            "ANSIBLE_PIPELINING": "true",
+        },
+        check=False,
+    )
+    told = Play(done.returncode, done.stdout)
+    assert (told.code, told.changed) == (0, NOTHING), told.output

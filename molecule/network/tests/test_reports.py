@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from test_network import INVENTORY, ansible_playbook, recap
+from plays import play
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
@@ -212,8 +212,9 @@ def test_a_full_disk_is_the_master_s_own_trouble(hosts: dict[str, Host]) -> None
 def test_reports_come_in_by_another_frontend_too(hosts: dict[str, Host], frontend: str) -> None:
     log = "/var/log/mirrornet-rsyncd/rsyncd.log"
     variables = {"rsync_master_frontend": frontend, **({"rsync_master_log_file": log} if frontend == "daemon" else {})}
-    said = ansible_playbook(*INVENTORY, "mirrornet.rsync.site", "--limit", "master1", "-e", json.dumps(variables))
-    assert recap(said)["master1"] > 0
+    told = play("master1", **variables)
+    assert told.code == 0, told.output
+    assert told.changed["master1"] > 0
     if frontend == "daemon":
         hosts["master1"].check_output(f"head -c 1000000 /dev/zero | tr '\\0' '\\n' >>{log}")
     for mirror in MIRRORS:
