@@ -51,7 +51,7 @@ lint: venv
 	ruff check .
 	yamllint --strict .
 	ansible-lint --offline --strict
-	shellcheck --severity=warning $$(git ls-files -z --cached --others --exclude-standard -- tests .ci | xargs -0 grep --files-with-matches --max-count=1 '^#!.*sh$$')
+	shellcheck --severity=warning $$(git ls-files -z --cached --others --exclude-standard -- molecule tests .ci | xargs -0 grep --files-with-matches --max-count=1 '^#!.*sh$$')
 	antsibull-changelog lint
 	cd .collections/ansible_collections/mirrornet/rsync && antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 
