@@ -20,7 +20,7 @@ from mirrornet import contents, head
 from mirrornet.contents import Pieces
 from mirrornet.entry import Entry, digest_text
 from publishing import Desk
-from test_fast import USUAL, connections, is_same, log, passing_on, settle
+from test_fast import USUAL, connections, is_same, log, next_tier, settle
 from test_fast_signed import make_key
 from trees import describe
 
@@ -188,10 +188,7 @@ class TestRuns:
 
     def test_a_mirror_of_a_mirror(self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path) -> None:
         settle(mirror, publisher)
-        with passing_on(mirror, tmp_path / "between") as between:
-            second = Mirror(tmp_path / "second", between)
-            second.target.mkdir(parents=True)
-            assert [second.pull(**USUAL).way for dummy in range(3)] == ["plain", "manifest", "same"]
+        with next_tier(mirror, tmp_path) as second:
             edit(publisher)
             publisher.publish()
             mirror.pull(**USUAL)

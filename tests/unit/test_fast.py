@@ -49,14 +49,17 @@ def settle(mirror: Mirror, publisher: Publisher, **options: Any) -> None:
 
 
 @contextmanager
-def passing_on(mirror: Mirror, base: Path) -> Iterator[Master]:
-    """A server of what the mirror has, for mirrors of its own."""
-    server = Master(base, free_port())
+def next_tier(mirror: Mirror, base: Path) -> Iterator[Mirror]:
+    """A mirror that pulls from this one alone, and has its tree and its head already."""
+    server = Master(base / "between", free_port())
     server.base.mkdir()
     server.tree.symlink_to(mirror.target)
     server.start()
     try:
-        yield server
+        second = Mirror(base / "second", server)
+        second.target.mkdir(parents=True)
+        assert [second.pull(**USUAL).way for dummy in range(3)] == ["plain", "manifest", "same"]
+        yield second
     finally:
         server.stop()
 

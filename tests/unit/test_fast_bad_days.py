@@ -22,7 +22,7 @@ from mirrornet.entry import Entry
 from mirrornet.record import replace
 from mirrornet.report import Report, utc
 from test_change import Killed, remove
-from test_fast import USUAL, is_same, log, own_head, passing_on, settle
+from test_fast import USUAL, is_same, log, next_tier, own_head, settle
 from trees import Scramble, delta, describe
 
 
@@ -327,11 +327,7 @@ class TestTiers:
     def test_a_mirror_of_a_mirror(self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path) -> None:
         """The same ways, without a word from the master."""
         settle(mirror, publisher)
-        with passing_on(mirror, tmp_path / "second") as second:
-            third = Mirror(tmp_path / "third", second)
-            third.target.mkdir(parents=True)
-            assert third.pull(**USUAL).way == "plain"
-            assert third.pull(**USUAL).way == "manifest"
+        with next_tier(mirror, tmp_path) as third:
             assert own_head(third) == own_head(mirror)
             for number in range(7):
                 (master.tree / f"new-{number}").write_text("new")

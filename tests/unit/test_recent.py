@@ -19,7 +19,7 @@ from mirrornet import head, recent
 from mirrornet.head import Index, Listed
 from mirrornet.places import RECENT
 from publishing import Desk
-from test_fast import USUAL, connections, is_same, log, passing_on, settle
+from test_fast import USUAL, connections, is_same, log, next_tier, settle
 from trees import Scramble
 
 ROUNDS = int(os.environ.get("FAST_ROUNDS", "8"))
@@ -138,10 +138,7 @@ class TestRuns:
 
     def test_a_mirror_of_a_mirror(self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path) -> None:
         settle(mirror, publisher)
-        with passing_on(mirror, tmp_path / "between") as between:
-            second = Mirror(tmp_path / "second", between)
-            second.target.mkdir(parents=True)
-            assert [second.pull(**USUAL).way for dummy in range(3)] == ["plain", "manifest", "same"]
+        with next_tier(mirror, tmp_path) as second:
             edit(publisher)
             publisher.publish()
             mirror.pull(**USUAL)
