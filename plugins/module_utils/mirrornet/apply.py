@@ -55,18 +55,19 @@ def layout(files: Iterable[Entry], directory: str = FILES, *, flat: bool = False
     """
     taken: set[bytes] = set()
     staged = []
+    top, flat_top = (os.fsencode(name) + b"/" for name in (directory, FLAT))
     for entry in files:
         name = entry.path.rpartition(b"/")[2]
         is_flat = flat and entry.size <= SMALL and name not in taken and len(taken) < _MOST_FLAT
         if is_flat:
             taken.add(name)
-        staged.append(Staged(entry, b"flat/" + name if is_flat else os.fsencode(directory) + b"/" + entry.path))
+        staged.append(Staged(entry, flat_top + name if is_flat else top + entry.path))
     return staged
 
 
 def write(staging: int, number: int, entry: Entry, data: bytes) -> Staged:
     """Stage a file whose content is at hand, in the directory for contents, where ``number`` is its own. Raises OSError."""
-    path = b"contents/%d" % number
+    path = os.fsencode(CONTENTS) + b"/%d" % number
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging)
     try:
         _write(fd, data)

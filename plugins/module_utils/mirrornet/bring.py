@@ -179,7 +179,7 @@ def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None, pr
     name, own = run.job.name, Path(run.job.tree) / IN_TREE
     published = (run.places.offered(name) / fast.HEAD).stat().st_mtime_ns
     if index is not None:
-        _pass_on(own, new, index, published, proven)
+        _pass_on(own, index, published, proven)
     replace(run.places.head(name), data, durable=False)  # If it is lost, the next run looks at the whole list.
     replace(own / fast.HEAD, data, mtime_ns=published)
     run.record.serial = new.serial
@@ -190,12 +190,11 @@ def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None, pr
     shutil.rmtree(own / INCOMING, ignore_errors=True)
 
 
-def _pass_on(own: Path, new: Head, index: Index, published: int, proven: Container[str]) -> None:
+def _pass_on(own: Path, index: Index, published: int, proven: Container[str]) -> None:
     """Put the lists beside the head to come, which is of the time ``published``, and remove those that nobody needs any more."""
-    named = [head.index_name(new.serial), head.manifest_name(index.manifest.serial), *(head.delta_name(one.serial) for one in index.deltas)]
-    contents = [head.contents_name(one.serial) for one in index.deltas]
+    needed, contents = index.names, {head.contents_name(one.serial) for one in index.deltas}
     # What nobody has held against a digest isn't shown to anybody.
-    for name in [*named, *(name for name in contents if name in proven)]:
+    for name in sorted(needed | {name for name in contents if name in proven}):
         fresh = own / INCOMING / "lists" / name
         if fresh.is_file():
             fresh.chmod(0o644)
@@ -203,7 +202,7 @@ def _pass_on(own: Path, new: Head, index: Index, published: int, proven: Contain
     replace(own / RECENT, recent.collect(own, index), mtime_ns=published, durable=False)
     oldest = time.time() - _GRACE
     for path in chain(own.glob("index-*"), own.glob("manifest-*.gz"), own.glob("delta-*.gz"), own.glob("contents-*")):
-        if path.name not in (*named, *contents) and path.lstat().st_ctime < oldest:
+        if path.name not in needed | contents and path.lstat().st_ctime < oldest:
             path.unlink(missing_ok=True)
 
 

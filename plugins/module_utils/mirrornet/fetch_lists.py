@@ -69,7 +69,7 @@ class Lists:
         if any(self.path(name) is None for name in names):
             self.fetch([*names, *map(head.contents_name, serials)], _LARGEST_LIST)
 
-    def fetch(self, names: list[str], most: int) -> None:
+    def fetch(self, names: Iterable[str], most: int) -> None:
         """Bring those that are not here, in one connection; some may be missing at the source. Raises Failure if it can't be asked."""
         run = self._run
         missing = sorted({name for name in names if self.path(name) is None})
@@ -84,8 +84,7 @@ class Lists:
 
     def fetch_all(self, index: Index) -> None:
         """Bring whatever the index names and is not here."""
-        names = [head.manifest_name(index.manifest.serial), *(head.delta_name(one.serial) for one in index.deltas)]
-        self.fetch(names, max(one.size for one in (index.manifest, *index.deltas)) + (1 << 20))
+        self.fetch(index.names, max(one.size for one in (index.manifest, *index.deltas)) + (1 << 20))
 
     def index(self, new: Head) -> Index:
         """The index of a head. Raises Doubt, Failure (``bad_head``)."""

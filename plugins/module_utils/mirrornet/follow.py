@@ -33,8 +33,6 @@ from .source import Plan
 _MOST = 200_000
 #: Deltas that are asked for; a master keeps fewer.
 _LONGEST_CHAIN = 200
-#: Seconds for which a list that is no longer needed stays, for whoever is reading it.
-_GRACE = 3600
 
 
 def plan(run: Run, origin: str, data: bytes, *, due: bool, thorough: Container[bytes] | None = None) -> Plan | None:

@@ -166,6 +166,11 @@ class Index:
         return self.deltas[-1].serial if self.deltas else self.manifest.serial
 
     @property
+    def names(self) -> set[str]:
+        """The files in ``.mirrornet`` without which the head leads nowhere: the index itself, and all that it lists."""
+        return {index_name(self.serial), manifest_name(self.manifest.serial), *(delta_name(delta.serial) for delta in self.deltas)}
+
+    @property
     def after_manifest(self) -> tuple[Listed, ...]:
         """The deltas that lead from the manifest to the head."""
         return tuple(delta for delta in self.deltas if delta.serial > self.manifest.serial)

@@ -25,7 +25,7 @@ from .errors import Exit, Failure
 from .head import Head, Index, Listed
 from .look import Found
 from .places import IN_TREE, RECENT, Places
-from .published import State, names
+from .published import State
 from .record import dataclass, replace
 
 #: Deltas that an index lists, so that a mirror which has missed some needs no manifest.
@@ -464,7 +464,7 @@ class _Work:
         """The files that no index lists any more, with the time since when; and those to remove."""
         before = self._state.retired if self._state is not None else {}
         # Contents are no part of what a head needs.
-        listed = names(index) | {head.contents_name(delta.serial) for delta in index.deltas}
+        listed = index.names | {head.contents_name(delta.serial) for delta in index.deltas}
         retired, expired = {}, []
         for path in self._own.iterdir():
             if _DRAFT.fullmatch(path.name) and path != self._own / ".head.new":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import files, head
+from . import files
 from .entry import Counts
 from .head import Index, Listed
 from .record import asdict, dataclass, field
@@ -59,10 +59,4 @@ class State:
     @property
     def names(self) -> set[str]:
         """The files beside the head that it needs."""
-        return names(Index(self.manifest, tuple(self.deltas)))
-
-
-def names(index: Index) -> set[str]:
-    """The files that a head with ``index`` needs."""
-    deltas = {head.delta_name(delta.serial) for delta in index.deltas}
-    return {head.index_name(index.serial), head.manifest_name(index.manifest.serial), *deltas}
+        return Index(self.manifest, tuple(self.deltas)).names
