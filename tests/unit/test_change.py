@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirrornet import apply, change
+from mirrornet import apply, change, spool
 from mirrornet.below import Below, Unexpected
 from mirrornet.change import Change
+from mirrornet.coming import Coming
 from mirrornet.entry import Entry, combine
+from mirrornet.spool import Spool
 from trees import Scramble, delta, describe
 
 ROUNDS = int(os.environ.get("CHANGE_ROUNDS", "12"))
@@ -41,7 +43,7 @@ def stage(master: Path, target: Path, found: Change) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     staging.chmod(0o700)
-    for staged in apply.layout(found.files, flat=True):
+    for staged in Coming(found.files, flat=True):
         path = os.path.join(os.fsencode(staging), staged.path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         shutil.copyfile(os.path.join(os.fsencode(master), staged.entry.path), path)
@@ -51,22 +53,34 @@ def carry_out(target: Path, found: Change) -> None:
     top = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     staging = apply.staging_directory(target / ".mirrornet" / "incoming")
     try:
-        staged = apply.layout(found.files, flat=True)
-        assert apply.lacking(staging, staged) == []
-        apply.carry_out(top, staging, found, staged, lambda path: path.endswith(b"1"))
+        coming = Coming(found.files, flat=True)
+        assert coming.look(staging) == 0
+        apply.carry_out(top, staging, found, coming, lambda path: path.endswith(b"1"))
     finally:
         os.close(top)
         os.close(staging)
 
 
+@pytest.fixture(autouse=True)
+def few_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a change of millions is kept in is in use for three entries already."""
+    monkeypatch.setattr(spool, "_BLOCK", 3)
+
+
+def room(target: Path) -> Path:
+    directory = target / ".mirrornet"
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
 def by_deltas(target: Path, records: list[Entry]) -> Change:
     with below(target) as one:
-        return change.from_deltas(one, records)
+        return change.from_deltas(one, records, room=room(target))
 
 
 def by_manifest(target: Path, entries: list[Entry], **how: Any) -> Change:
     with below(target) as one:
-        return change.from_manifest(one, iter(entries), **how)
+        return change.from_manifest(one, iter(entries), room=room(target), **how)
 
 
 @pytest.fixture
@@ -311,8 +325,9 @@ class TestUnexpected:
         found = by_deltas(target, [Entry("f", b"a", 0o644, 0, 4, digest_of("good", tmp_path / "x"))])
         stage(master, target, found)
         staging = apply.staging_directory(target / ".mirrornet" / "incoming")
-        staged = apply.layout(found.files, flat=True)
-        assert apply.lacking(staging, staged) == staged
+        coming = Coming(found.files, flat=True)
+        assert coming.look(staging) == 1
+        assert [one.path for one in coming.missing()] == [b"flat/a"]
         os.close(staging)
 
     def test_a_staged_symlink_is_not_content(self, target: Path, tmp_path: Path) -> None:
@@ -321,9 +336,9 @@ class TestUnexpected:
             (target / ".mirrornet" / "incoming" / name).mkdir(parents=True)
             (target / ".mirrornet" / "incoming" / name / "a").symlink_to(tmp_path / "x")
         staging = apply.staging_directory(target / ".mirrornet" / "incoming")
-        wanted = [Entry("f", b"a", 0o644, 0, 4, good)]
-        for staged in (apply.layout(wanted), apply.layout(wanted, flat=True)):
-            assert apply.lacking(staging, staged) == staged
+        wanted = Spool(entries=[Entry("f", b"a", 0o644, 0, 4, good)])
+        for flat in (False, True):
+            assert Coming(wanted, flat=flat).look(staging) == 1
         os.close(staging)
 
     def test_too_deep(self, target: Path) -> None:
@@ -370,7 +385,7 @@ def test_a_new_name_that_sorts_first_brings_no_content(master: Path, target: Pat
     carry_out(target, found)
     os.link(master / "m", master / "a")
     for found in (by_deltas(target, delta(first, describe(master))), by_manifest(target, describe(master))):
-        assert (found.files, found.copies, found.links) == ([], [], [(b"a", b"m")])
+        assert (list(found.files), found.copies, found.links) == ([], [], [(b"a", b"m")])
     stage(master, target, found)
     carry_out(target, found)
     assert describe(target) == describe(master)

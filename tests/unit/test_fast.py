@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import Master, Mirror, free_port
 from heads import Publisher
-from mirrornet import bring
+from mirrornet import bring, spool
 from publishing import Desk
 from trees import Scramble, describe
 
@@ -214,6 +214,7 @@ class TestEdits:
         publisher, scramble = Publisher(master.tree, contents=content == "with the deltas"), Scramble(master.tree, seed)
         if content == "as if it were much":
             monkeypatch.setattr(bring, "_MANY", 1)
+            monkeypatch.setattr(spool, "_BLOCK", 1)
         scramble.edit(40)
         options = {**USUAL, "sources": [master.url("own")]}
         settle(mirror, publisher, **options)

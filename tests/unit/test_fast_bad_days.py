@@ -365,7 +365,7 @@ class TestKilled:
         saved = tmp_path / "saved"
         subprocess.run(["cp", "-a", mirror.base, saved], check=True)
         job, step = mirror.define(**options), 0
-        while _killed(step, mirror, job):
+        while run_killed_before(step, mirror, job):
             report = mirror.pull(**options)
             assert report.outcome in ("updated", "unchanged"), f"killed before step {step}: {log(mirror)}"
             assert is_same(mirror, master.tree), f"killed before step {step}: {log(mirror)}"
@@ -402,7 +402,7 @@ class TestKilled:
         assert is_same(mirror, master.tree)
 
 
-def _killed(step: int, mirror: Mirror, job: Any) -> bool:
+def run_killed_before(step: int, mirror: Mirror, job: Any) -> bool:
     """Run in a child that dies before its step; whether it did."""
     child = os.fork()
     if child == 0:

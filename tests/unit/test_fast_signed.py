@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from conftest import Master, Mirror, free_port, tree
 from heads import Publisher
-from mirrornet import bring, head
+from mirrornet import bring, head, spool
 from mirrornet.report import Report
+from test_change import remove
 from test_fast import is_same, log, own_head
+from test_fast_bad_days import run_killed_before
 from trees import describe
 
 
@@ -81,6 +83,35 @@ def test_signed_from_the_first_copy_on(settled: Trusting) -> None:
     assert settled.pull().way == "deltas"
     assert is_same(settled.mirror, settled.publisher.tree)
     assert own_head(settled.mirror) == (settled.publisher.own / "head").read_bytes(), "with the signature, for the next mirror"
+
+
+def test_a_first_copy_that_is_killed_goes_on(trusting: Trusting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were of millions of files, with its plan in a file: what shows is whole, and what had come isn't brought again."""
+    monkeypatch.setattr(bring, "_MANY", 3)
+    monkeypatch.setattr(spool, "_BLOCK", 2)
+    mirror, tree = trusting.mirror, trusting.publisher.tree
+    (tree / "INDEX").write_text("INDEX")
+    os.link(tree / "release-0" / "file-0.txt", tree / "release-1" / "again")
+    trusting.publisher.publish()
+    whole = {entry.path: entry for entry in describe(tree)}
+    options: dict[str, Any] = {"max_delete_percent": 100, "trusted_keys": trusting.keys, "index": ["INDEX"]}
+    job, step, brought = mirror.define(**options), 0, set[int]()
+    saved = tmp_path / "saved"
+    subprocess.run(["cp", "-a", mirror.base, saved], check=True)
+    while run_killed_before(step, mirror, job):
+        shown = [entry for entry in describe(mirror.target) if entry.kind == "f"]
+        assert all(entry.digest == whole[entry.path].digest for entry in shown), f"killed before step {step}"
+        report = mirror.pull(**options)
+        assert report.outcome in ("updated", "unchanged"), f"killed before step {step}: {log(mirror)}"
+        assert is_same(mirror, tree), f"killed before step {step}: {log(mirror)}"
+        assert {path.name for path in (mirror.target / ".mirrornet").iterdir()} >= {"head"}
+        assert not (mirror.target / ".mirrornet" / "incoming").exists()
+        brought.add(report.files)
+        remove(mirror.base)
+        subprocess.run(["cp", "-a", saved, mirror.base], check=True)
+        step += 1 + step // 8
+    assert is_same(mirror, tree)
+    assert brought >= {0, 9}
 
 
 class TestRefused:

@@ -14,55 +14,29 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from .below import Below, Unexpected
-from .change import Change, digest, is_content
+from .change import Change, digest
 from .entry import Entry, order
-from .record import dataclass
-from .rsync import SMALL
 
 #: In the staging directory: where rsync puts what comes, laid out as the tree is, and what comes without its directories; what came with lists.
 FILES, FLAT, CONTENTS = "files", "flat", "contents"
 #: And what has to come once more, laid out too.
 AGAIN = "again"
-#: Names in one directory, which a file system has to search.
-_MOST_FLAT = 100_000
 _DRAFT = b"draft"
 
 
-@dataclass
-class Staged:
+class Staged(NamedTuple):
     """A file whose content has to come, and where: its path in the staging directory."""
 
     entry: Entry
     path: bytes
     #: Whether it has its mode and time.
     is_ready: bool = False
-
-    @property
-    def directory(self) -> str:
-        """The part of the staging directory."""
-        return os.fsdecode(self.path.partition(b"/")[0])
-
-
-def layout(files: Iterable[Entry], directory: str = FILES, *, flat: bool = False) -> list[Staged]:
-    """Where each of the files is staged.
-
-    They are laid out as in the tree, where rsync looks for what it has of them already. With ``flat`` a small one isn't, unless another one
-    has the same name: to make a directory for it and to remove that again costs several times what the file itself does.
-    """
-    taken: set[bytes] = set()
-    staged = []
-    top, flat_top = (os.fsencode(name) + b"/" for name in (directory, FLAT))
-    for entry in files:
-        name = entry.path.rpartition(b"/")[2]
-        is_flat = flat and entry.size <= SMALL and name not in taken and len(taken) < _MOST_FLAT
-        if is_flat:
-            taken.add(name)
-        staged.append(Staged(entry, flat_top + name if is_flat else top + entry.path))
-    return staged
 
 
 def write(staging: int, number: int, entry: Entry, data: bytes) -> Staged:
@@ -77,27 +51,11 @@ def write(staging: int, number: int, entry: Entry, data: bytes) -> Staged:
     return Staged(entry, path, is_ready=True)
 
 
-def lacking(staging: int, staged: Iterable[Staged]) -> list[Staged]:
-    """Those of the files that are not in the staging directory, or not with their content: what has to be brought, still or again."""
-    below = Below(staging)
-    try:
-        return [one for one in staged if not _is_there(below, one)]
-    finally:
-        below.close()
-
-
-def _is_there(below: Below, staged: Staged) -> bool:
-    try:
-        return is_content(below, staged.path, staged.entry)
-    except (OSError, Unexpected):
-        return False
-
-
-def carry_out(top: int, staging: int, change: Change, staged: Sequence[Staged], is_index: Callable[[bytes], bool]) -> None:
+def carry_out(top: int, staging: int, change: Change, staged: Iterable[Staged], is_index: Callable[[bytes], bool]) -> None:
     """Make the tree below the descriptor ``top`` what ``change`` says, with the content in the directory ``staging`` of the same file system.
 
-    ``staged`` are the change's files. First come directories, then data, then the files that ``is_index`` picks, then deletions, and at last
-    the directories' modes and times.
+    ``staged`` are the change's files, and gone through twice. First come directories, then data, then the files that ``is_index`` picks,
+    then deletions, and at last the directories' modes and times.
     Raises Unexpected if the tree isn't what the change was made for, and OSError; both leave the tree between the old and the new one.
     """
     work = _Work(top, staging, change, staged)
@@ -117,7 +75,7 @@ def carry_out(top: int, staging: int, change: Change, staged: Sequence[Staged], 
 class _Work:
     """The steps, and what has to be put right after them."""
 
-    def __init__(self, top: int, staging: int, change: Change, staged: Sequence[Staged]) -> None:
+    def __init__(self, top: int, staging: int, change: Change, staged: Iterable[Staged]) -> None:
         self._tree = Below(top, writing=True)
         self._staging = Below(staging, writing=True)
         self._change = change
@@ -159,7 +117,7 @@ class _Work:
         def is_wanted(path: bytes) -> bool:
             return is_index(path) is is_last
 
-        for staged in [*self._staged, *copies]:
+        for staged in chain(self._staged, copies):
             if is_wanted(staged.entry.path):
                 self.place_file(staged)
         for entry in filter(lambda one: is_wanted(one.path), change.symlinks):

@@ -17,6 +17,7 @@ from . import apply, fast, head, recent, rsync
 from .apply import Staged
 from .below import Unexpected
 from .change import Change
+from .coming import Batch, Coming
 from .errors import Exit, Failure
 from .fast import Doubt
 from .fetch_lists import Lists
@@ -108,29 +109,28 @@ def _full(run: Run) -> Failure:
     return Failure("disk_full", Exit.LOCAL_IO, f"The disk of {run.job.target} is full.", "Make room; the next run begins anew.")
 
 
-def _bring(run: Run, update: Update, incoming: Path, staging: int) -> list[Staged]:
+def _bring(run: Run, update: Update, incoming: Path, staging: int) -> Coming:
     """Have the content of all files in the staging directory, each with the digest that the list gives it. Raises Doubt, Failure."""
-    ready = _unpack(run, update, incoming / apply.CONTENTS, staging)
-    entries = [entry for entry in update.change.files if entry.path not in ready]
+    files, ready = update.change.files, _unpack(run, update, incoming / apply.CONTENTS, staging)
+    coming = Coming(files, ready, flat=len(files) - len(ready) >= _MANY)
     began_before = any((incoming / name).is_dir() for name in (apply.FILES, apply.FLAT))
-    coming = apply.layout(entries, flat=len(entries) >= _MANY)
-    missing = apply.lacking(staging, coming) if began_before else coming
+    if began_before:
+        coming.look(staging)
     for again in (False, True):
-        for name in sorted({one.directory for one in missing}):
-            _transfer(run, update.source, [one for one in missing if one.directory == name], incoming / name)
-        missing = apply.lacking(staging, missing)
+        batches = coming.batches()
+        for name in sorted(batches):
+            _transfer(run, update.source, coming, batches[name], incoming / name)
+        missing = coming.look(staging) if batches else 0
         if not missing:
-            return [*ready.values(), *coming]
-        if again or not (began_before or any(one.directory == apply.FLAT for one in missing)):
+            return coming
+        if again or not (began_before or apply.FLAT in coming.batches()):
             break
         # What an earlier run has left may stand in the way; and a daemon that isn't allowed to see the directories above its tree gives no
         # file without those below.
         shutil.rmtree(incoming / apply.AGAIN, ignore_errors=True)
-        missing = apply.layout((one.entry for one in missing), apply.AGAIN)
-        anew = {one.entry.path: one for one in missing}
-        coming = [anew.get(one.entry.path, one) for one in coming]
-    name = rsync.as_written(missing[0].entry.path)
-    raise Doubt(f"{len(missing)} files, {name} among them, are not what it says; {run.job.tree} was not touched")
+        coming.ask_again()
+    name = rsync.as_written(next(coming.missing()).entry.path)
+    raise Doubt(f"{missing} files, {name} among them, are not what it says; {run.job.tree} was not touched")
 
 
 def _unpack(run: Run, update: Update, room: Path, staging: int) -> dict[bytes, Staged]:
@@ -152,19 +152,19 @@ def _unpack(run: Run, update: Update, room: Path, staging: int) -> dict[bytes, S
     return ready
 
 
-def _transfer(run: Run, origin: str, missing: list[Staged], into: Path) -> None:
-    """Bring files that are staged in the same directory, by one connection. Raises Failure."""
+def _transfer(run: Run, origin: str, coming: Coming, batch: Batch, into: Path) -> None:
+    """Bring what is missing of the files that are staged in the same directory, by one connection. Raises Failure."""
     job = run.job
     into.mkdir(mode=0o700, exist_ok=True)
     names = run.places.state(job.name) / "names"
-    rsync.list_names(names, origin, (one.entry.path for one in missing))
-    most, is_flat = max(one.entry.size for one in missing), into.name == apply.FLAT
+    rsync.list_names(names, origin, (one.entry.path for one in coming.missing(into.name)))
+    is_flat = into.name == apply.FLAT
     # rsync holds each name that comes against all that were asked for, in time with the square of their number. Nothing that comes is believed
     # before it is read anyway, and only what was asked for is.
-    trusting = len(missing) >= _MANY and rsync.takes(run.program, "--trust-sender")
+    trusting = batch.number >= _MANY and rsync.takes(run.program, "--trust-sender")
 
     def command(limit: int) -> list[str]:
-        return rsync.bring(run.program, job, origin, names, into, most, is_flat=is_flat, trusting=trusting, bandwidth=limit)
+        return rsync.bring(run.program, job, origin, names, into, batch.most, is_flat=is_flat, trusting=trusting, bandwidth=limit)
 
     dummy, ended = run.transfer("transfer", origin, command)
     failure = rsync.failure(ended, origin, job.target)

@@ -9,10 +9,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
 
 from .below import Below, Stat, Unexpected
 from .entry import Entry, digest_text, order
 from .record import dataclass, field
+from .spool import Spool
 
 _BLOCK = 1 << 20
 
@@ -24,7 +26,7 @@ class Change:
     #: Directories to be made, or to be given their mode and time.
     directories: list[Entry] = field(default_factory=list)
     #: Files whose content has to come.
-    files: list[Entry] = field(default_factory=list)
+    files: Spool = field(default_factory=Spool)
     #: Files whose content is in the tree already, and where, but shared with files that are to stay as they are.
     copies: list[tuple[Entry, bytes]] = field(default_factory=list)
     #: Further names: the new one, and one whose file it is to be.
@@ -54,13 +56,14 @@ class TooMuch(Exception):
     """The change is larger than the caller wants to hold in memory."""
 
 
-def from_deltas(below: Below, records: Iterable[Entry]) -> Change:
+def from_deltas(below: Below, records: Iterable[Entry], *, room: Path | None = None) -> Change:
     """The change that the records of a delta ask for; of several deltas, ``entry.combine`` makes one.
 
     Costs what the records cost, whatever the size of the tree. A delta doesn't tell what a file was before, so that one of the same size is
-    read to find out whether its content changed. Raises OSError, and Unexpected if the tree can't be what the delta was made for.
+    read to find out whether its content changed. ``room`` is a directory for a ``Spool``.
+    Raises OSError, and Unexpected if the tree can't be what the delta was made for.
     """
-    look = _Look(below, trusting=False, partial=True)
+    look = _Look(below, trusting=False, partial=True, room=room)
     for record in records:
         found = below.stat(record.path)
         look.count(found)
@@ -82,14 +85,16 @@ def from_manifest(
     suspects: Container[bytes] = frozenset(),
     grain: int = 1,
     most: int | None = None,
+    room: Path | None = None,
 ) -> Change:
-    """The change that makes the tree what a manifest lists. Walks the tree once; memory is for the differences alone.
+    """The change that makes the tree what a manifest lists. Walks the tree once; memory is for the differences alone,
+    and where there is ``room``, a directory for a ``Spool``, not for files whose content has to come.
 
     A file of the same size and time counts as the same, as it does for rsync, unless ``read_all`` or it is one of the ``suspects``: those
     that are known to have changed since the tree was complete, perhaps in nothing but their content. ``grain`` is the unit in which the
     file system keeps times, in nanoseconds. Raises OSError, Unexpected, TooMuch beyond ``most`` steps, and whatever ``entries`` raises.
     """
-    look = _Look(below, trusting=not read_all, partial=False, suspects=suspects, grain=grain, most=most)
+    look = _Look(below, trusting=not read_all, partial=False, suspects=suspects, grain=grain, most=most, room=room)
     here = below.all()
     path, found = next(here)
     behind = False
@@ -137,6 +142,7 @@ class _Look:
         suspects: Container[bytes] = frozenset(),
         grain: int = 1,
         most: int | None = None,
+        room: Path | None = None,
     ) -> None:
         self._below = below
         self._suspects = suspects
@@ -146,13 +152,13 @@ class _Look:
         self._grain = grain
         self._most = most
         self._steps = 0
-        self._change = Change()
+        self._room = room
+        self._change = Change(files=Spool(room))
         self._made: set[bytes] = set()
         #: Names that are asked about, for each file that has several.
         self._names: dict[_Inode, int] = {}
         #: Files that have the right content but several names here.
         self._shared: list[tuple[Entry, os.stat_result]] = []
-        self._coming: dict[bytes, Entry] = {}
         self._followers: dict[bytes, list[tuple[bytes, Stat]]] = {}
         self._files: set[bytes] = set()
 
@@ -180,7 +186,7 @@ class _Look:
             change.created += 1
         if entry.kind == "d":
             is_there = found is not None and stat.S_ISDIR(found.st_mode)
-            if not is_there:
+            if self._partial and not is_there:
                 self._made.add(entry.path)
             if found is None or not is_there or not self._same_attributes(entry, found):
                 self._step()
@@ -207,13 +213,16 @@ class _Look:
                 self._attributes(entry, entry.path, found)
             else:
                 change.copies.append((entry, entry.path))
+        # Few files have further names.
+        firsts = {entry.path: entry for entry in change.files if entry.path in self._followers} if self._followers else {}
+        found_here: set[bytes] = set()
         for first, others in self._followers.items():
             inode_of_all = kept.get(first)
-            coming = self._coming.get(first)
+            coming = firsts.get(first)
             donor = self._donor(coming, others) if coming is not None else None
             if coming is not None and donor is not None:
                 path, found = donor
-                del self._coming[first]
+                found_here.add(first)
                 if owners.setdefault(_inode(found), first) == first and self._all_names_are_known(found):
                     inode_of_all = _inode(found)
                     change.links.append((first, path))
@@ -225,7 +234,8 @@ class _Look:
                 if other is None or inode_of_all is None or not stat.S_ISREG(other.st_mode) or _inode(other) != inode_of_all:
                     self._step()
                     change.links.append((path, first))
-        change.files = list(self._coming.values())
+        if found_here:
+            change.files = Spool(self._room, (entry for entry in change.files if entry.path not in found_here))
         change.links.sort(key=lambda link: order(link[0]))
         change.attributes.sort(key=lambda entry: order(entry.path))
         return change
@@ -235,7 +245,7 @@ class _Look:
             self._files.add(entry.path)
         if found is None or not self._has_content(entry, found):
             self._step()
-            self._coming[entry.path] = entry
+            self._change.files.append(entry)
         elif found.st_nlink > 1:
             self._shared.append((entry, found))
         else:

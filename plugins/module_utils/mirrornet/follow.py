@@ -170,7 +170,7 @@ def _by_deltas(run: Run, origin: str, data: bytes, held: Head, new: Head, index:
         raise Doubt("they don't begin at the tree that is here")
     records = entry.combine([lists.entries(one.serial, one.size, one.sha256, delta=True) for one in found])
     with _below(run) as below:
-        change = from_deltas(below, _bounded(records))
+        change = from_deltas(below, _bounded(records), room=lists.incoming)
     # A file that is gone here, or that nobody spoke of, shows in the sum.
     if held.entries + change.created - len(change.deletions) != new.entries:
         raise Doubt("they don't make as many entries as its head says, or the tree was changed by hand")
@@ -202,7 +202,8 @@ def _by_manifest(
     try:
         with _below(run) as below:
             listed = entry.counted(entries, new.counts)
-            change = from_manifest(below, listed, suspects=_Either(suspects, thorough), grain=grain, most=None if trusted else _MOST)
+            most = None if trusted else _MOST
+            change = from_manifest(below, listed, suspects=_Either(suspects, thorough), grain=grain, most=most, room=lists.incoming)
     except TooMuch:
         raise Doubt("nearly everything differs from its list") from None
     if fast.remembered(run, "seen").get("head") == head.gist(data) and not trusted and _brings_or_takes(run, change):

@@ -173,7 +173,8 @@ def fetch_some(program: str, job: Job, source: str, directory: str, names: Path,
 def list_names(path: Path, source: str, names: Iterable[bytes], below: str = "") -> None:
     """Write the names of files in the directory ``below`` of a source's tree as ``fetch_some`` and ``bring`` want them. Raises OSError."""
     before = location.parse(source).listed(below)[1]
-    path.write_bytes(b"".join(before + name + b"\0" for name in names))
+    with path.open("wb") as file:
+        file.writelines(before + name + b"\0" for name in names)
 
 
 def bring(
