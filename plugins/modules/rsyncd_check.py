@@ -34,6 +34,12 @@ options:
     description:
       - One more of the O(options), for callers that compute it and so may have it as text.
     type: int
+  limit:
+    description:
+      - The rules by which nftables is to limit the connections of one client. The host's nftables is asked whether it could load them when it's
+        installed. An empty text means that it has nothing to limit.
+    type: str
+    default: ''
   candidate:
     description:
       - The text of the rendered C(rsyncd.conf). The host's rsync is asked for its opinion on it when it's installed.
@@ -187,6 +193,11 @@ unfixed:
   type: list
   elements: str
   sample: [CVE-2026-70464]
+nft:
+  description: The path of the host's nftables, empty when there is none.
+  returned: always
+  type: str
+  sample: /usr/sbin/nft
 firewalls:
   description: The firewalls in which M(mirrornet.rsync.rsyncd_firewall) has opened something.
   returned: always
@@ -343,6 +354,8 @@ def check_frontend(params, problems):
         at_fault = {problem.where for problem in problems}
         sound = {name: value for name, value in params["options"].items() if prefix + name not in at_fault}
         problems += frontend.check_options(chosen, sound, prefix)
+        if prefix + "max_connections_per_source" not in at_fault and prefix + "port" not in at_fault:
+            problems += firewall.check_limit(params["limit"], prefix)
         table = frontend.superservers(params["superservers"])
         server = frontend.choose_superserver(chosen, params["superserver"], table)
         problems += frontend.check_superserver(chosen, server, table, params["release"], prefix + "frontend")
@@ -363,6 +376,7 @@ def main():
             "modules": {"type": "list", "elements": "raw", "default": []},
             "options": {"type": "dict", "default": {}},
             "max_connections_per_source": {"type": "int"},
+            "limit": {"type": "str", "default": ""},
             "candidate": {"type": "str"},
             "variables": {"type": "list", "elements": "str", "default": []},
             "known_variables": {"type": "list", "elements": "str", "default": []},
@@ -425,6 +439,7 @@ def main():
         "rsync": rsync or "",
         "rsync_version": version,
         "unfixed": [cve.name for cve in unfixed],
+        "nft": firewall.find("nftables") or "",
         "firewalls": firewall.opened(),
         "asked_rsync": asked,
         "secrets": rsyncd_secrets.present(secrets) if secrets else [],

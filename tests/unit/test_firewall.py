@@ -224,3 +224,21 @@ def test_a_command_that_fails_says_which_and_why() -> None:
     with pytest.raises(firewall.FirewallError, match="nonesuch-program: "):
         firewall.run(["nonesuch-program"])
     assert firewall.run(["cat"], "given") == "given"
+
+
+def test_a_limit_that_nftables_does_not_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(argv: Sequence[str], given: str) -> str:
+        asked.append((list(argv), given))
+        raise firewall.FirewallError("nft: Operation not permitted")
+
+    problems = list(firewall.check_limit("table inet x {}", "rsync_master_", refuse))
+    assert asked == [(["/usr/sbin/nft", "--check", "--file", "-"], "table inet x {}")]
+    assert [problem.where for problem in problems] == ["rsync_master_max_connections_per_source"]
+    assert "Operation not permitted" in problems[0].message
+    assert list(firewall.check_limit("table inet x {}", "rsync_master_", Host())) == []
+    # Nothing to limit, and nobody to ask: it's installed later.
+    assert list(firewall.check_limit("", "rsync_master_", refuse)) == []
+    monkeypatch.setattr(firewall, "find", lambda dummy: None)
+    assert list(firewall.check_limit("table inet x {}", "rsync_master_", refuse)) == []

@@ -25,14 +25,11 @@ RED_HAT = frontend.superservers([{"package": "xinetd", "frontend": "xinetd", "pr
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("daemon", {"max_connections_per_source": 5}, "can't limit the connections of one client"),
-        ("inetd", {"max_connections_per_source": 5}, "can't limit the connections of one client"),
-        ("xinetd", {"max_connections_per_source": 5}, ""),
         ("daemon", {"addresses": ["192.0.2.1"]}, ""),
         ("daemon", {"addresses": ["192.0.2.1", "::1"]}, "on one address, or on all"),
         ("xinetd", {"addresses": ["0:0::0"]}, "without listening on IPv4 too"),
         ("inetd", {"config_path": "/etc/my rsyncd.conf"}, "can't be written in the configuration of inetd"),
-        ("systemd_socket", {"addresses": ["::", "::1"], "config_path": "/a b", "max_connections_per_source": 1}, ""),
+        ("systemd_socket", {"addresses": ["::", "::1"], "config_path": "/a b"}, ""),
     ],
 )
 def test_what_a_frontend_cannot_do_is_refused(name: str, options: dict[str, Any], said: str) -> None:

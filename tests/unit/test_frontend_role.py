@@ -97,6 +97,29 @@ def test_silent_clients_have_room_beside_all_others() -> None:
     assert service("daemon", rsync_master_max_connections=30)["TasksMax"] == [str(2 * 30 + 512)]
 
 
+@pytest.mark.parametrize("frontend", LISTENERS)
+def test_what_limits_one_client_is_loaded_with_a_listener(frontend: str) -> None:
+    limit = "mirrornet-rsyncd-limit.service"
+    assert "Wants" not in service(frontend) or limit not in service(frontend)["Wants"]
+    said = service(frontend, __rsync_master_limiting=True)
+    assert limit in said["Wants"]
+    assert limit in said["After"]
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_nftables_counts_each_family_s_clients_at_the_port(platform: str) -> None:
+    rules = lines(rendered("rsyncd-limit.nft.j2", platform, rsync_master_port=8730, __rsync_master_max_connections_per_source=7))
+    turned_away = "saddr ct count over 7 } counter reject with tcp reset"
+    assert [line for line in rules if line.startswith("tcp")] == [
+        f"tcp dport 8730 ct state new add @clients4 {{ ip {turned_away}",
+        f"tcp dport 8730 ct state new add @clients6 {{ ip6 {turned_away}",
+    ]
+    path = INTERNAL["__rsync_master_limit_path"]
+    assert unit(rendered("mirrornet-rsyncd-limit.service.j2", platform))["ExecStart"] == [f"/usr/sbin/nft -f {path}"]
+    again = unit(rendered("rsyncd-limit.conf.j2", platform))
+    assert again["ExecStart"] == again["ExecReload"] == [f"-/usr/sbin/nft -f {path}"]
+
+
 def test_the_daemon_listens_on_one_address_or_all() -> None:
     assert service("daemon")["ExecStart"] == ['/usr/bin/rsync --daemon --no-detach "--config=/etc/rsyncd.conf" --port=873']
     assert service("daemon", rsync_master_addresses=["::1"])["ExecStart"][0].endswith(" --address=::1")

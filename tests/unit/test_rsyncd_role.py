@@ -57,6 +57,7 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
             "__rsync_master_platform": PLATFORMS[platform],
             "__rsync_master_frontend": "systemd_socket",
             "__rsync_master_max_connections_per_source": 20,
+            "__rsync_master_limiting": False,
             "__rsync_master_gid": PLATFORMS[platform]["gid"],
             "__rsync_master_served": served,
             "ansible_managed": "Ansible managed",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from frontends import BEGIN, END, HOSTS, SLOW, UNITS, VARIABLES, everywhere, provision
@@ -121,6 +122,81 @@ def test_a_restart_on_another_port_that_fails_is_undone(hosts: dict[str, Host]) 
         assert everywhere(hosts, END) == dict.fromkeys(hosts, "active\n1")
     finally:
         run("rm --recursive /etc/systemd/system/UNIT.d && systemctl daemon-reload")
+
+
+#: Clients of the host beside that say nothing, many more than one may have; most of them are turned away.
+CROWD = """
+systemd-run --quiet --collect --unit=silent python3 -c '
+import pathlib, socket, time
+held = []
+for dummy in range(30):
+    try:
+        held.append(socket.create_connection(("{next}", 873)))
+    except OSError:
+        pass
+pathlib.Path("/tmp/silent").touch()
+time.sleep(3600)'
+timeout 60 sh -c 'until [ -e /tmp/silent ]; do sleep 0.2; done'
+"""
+#: How many of them are held in the end, and what becomes of one more, and of a client from elsewhere.
+HELD = """
+timeout 60 sh -c 'until [ $(ss --tcp --numeric --no-header state established "sport = :873" | wc --lines) -le 5 ]; do sleep 0.2; done'
+ss --tcp --numeric --no-header state established 'sport = :873' | wc --lines
+"""
+MORE = "refused=0; timeout 60 rsync rsync://{next}/archive/README >/tmp/more 2>&1 || refused=$?; [ $refused -eq 0 ] && echo served || echo refused"
+ELSEWHERE = "timeout 60 rsync rsync://{before}/archive/README >/dev/null && echo served"
+LIMITED = "systemctl is-active mirrornet-rsyncd-limit.service; nft list table inet mirrornet_rsyncd >/dev/null 2>&1 && echo limited || true"
+
+
+#: A report that is handed in, and one that is too large and changes nothing. The connection of the one before may still count.
+REPORT = """
+set -e
+export RSYNC_PASSWORD='the password of mirror1'
+hand_in() {{
+    until rsync $1 rsync://mirror1@localhost/report-mirror1/archive.json 2>/tmp/said; do
+        grep --quiet 'max connections' /tmp/said || return 1
+        sleep 0.2
+    done
+}}
+echo small >/tmp/small && head --bytes=200000 /dev/urandom >/tmp/large
+hand_in /tmp/small
+! hand_in /tmp/large
+cat /var/lib/mirrornet-reports/mirror1/archive.json
+"""
+ON_REQUEST: dict[str, Any] = {
+    "rsync_master_max_connections_per_source": 5,
+    "rsync_master_secrets": [{"name": "mirror1", "password": "the password of mirror1"}],
+    "rsync_master_uploads": {"logins": ["mirror1"], "jobs": ["archive"], "file_size": 64},
+}
+
+
+def test_a_limit_for_one_client_and_reports_come_and_go_on_request(hosts: dict[str, Host]) -> None:
+    before = {name: host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) for name, host in hosts.items()}
+    everywhere(hosts, SLOW + BEGIN)
+    predicted = provision(FRONTENDS, "--check", **ON_REQUEST).changes
+    told = provision(FRONTENDS, **ON_REQUEST)
+    try:
+        assert told.code == 0, told.output
+        assert predicted == told.changes
+        assert everywhere(hosts, END) == dict.fromkeys(hosts, "active\n1")
+        told = provision(FRONTENDS, **ON_REQUEST)
+        assert told.changed == dict.fromkeys(hosts, 0), told.output
+        assert everywhere(hosts, REPORT) == dict.fromkeys(hosts, "small")
+        everywhere(hosts, CROWD)
+        assert everywhere(hosts, HELD) == dict.fromkeys(hosts, "5")
+        assert everywhere(hosts, MORE) == dict.fromkeys(hosts, "refused")
+        assert everywhere(hosts, ELSEWHERE) == dict.fromkeys(hosts, "served")
+        # xinetd does it itself. Each start and reload of nftables empties all tables.
+        for verb in ("restart", "reload"):
+            everywhere(hosts, f"systemctl {verb} nftables.service || ! command -v nft")
+            assert everywhere(hosts, LIMITED) == {"master11": "active\nlimited", "master12": "inactive", "master13": "active\nlimited"}
+    finally:
+        everywhere(hosts, "systemctl stop silent; rm --force /tmp/silent")
+        told = provision(FRONTENDS)
+    assert told.code == 0, told.output
+    assert everywhere(hosts, LIMITED) == dict.fromkeys(hosts, "inactive")
+    assert [name for name, host in hosts.items() if host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) == before[name]] == []
+    everywhere(hosts, "! ls /etc/rsyncd-limit.nft /etc/systemd/system/nftables.service.d/*limit* /etc/systemd/system/*limit* 2>/dev/null")
 
 
 def test_a_listener_that_is_killed_comes_back_and_cuts_nobody(hosts: dict[str, Host]) -> None:

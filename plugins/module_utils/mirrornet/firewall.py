@@ -175,6 +175,22 @@ def check(kind: str, prefix: str, run: Run = run) -> list[Problem]:
     return []
 
 
+def check_limit(rules: str, prefix: str, run: Run = run) -> Iterator[Problem]:
+    """Why nftables, where it's installed, can't load the rules that limit the connections of one client. No rules: nothing to complain of."""
+    tool = find("nftables")
+    if not rules or tool is None:
+        return
+    try:
+        run([tool, "--check", "--file", "-"], rules)
+    except FirewallError as error:
+        yield Problem(
+            prefix + "max_connections_per_source",
+            "",
+            f"this host's nftables can't limit the connections of one client: {error}",
+            "Give 0, or choose a frontend that can do it itself: systemd_socket or xinetd",
+        )
+
+
 # nftables.
 
 

@@ -20,9 +20,6 @@ from .rsyncd import Problem
 from .rsyncd_host import UnitState
 from .rsyncd_values import show
 
-#: Those that can hold a single client to a number of connections.
-LIMIT_CLIENTS = ("systemd_socket", "xinetd")
-
 #: Those that read their command line from a file that is split at spaces.
 _SUPERSERVERS = ("inetd", "xinetd")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@:,=-]+")
@@ -49,13 +46,6 @@ def choose(present: Sequence[str], units: Mapping[str, UnitState], known: Sequen
 
 def check_options(frontend: str, options: Mapping[str, object], prefix: str) -> Iterator[Problem]:
     """What is asked of a frontend and it can't do. The values themselves are sound."""
-    if options.get("max_connections_per_source") and frontend not in LIMIT_CLIENTS:
-        yield Problem(
-            prefix + "max_connections_per_source",
-            "",
-            f"the frontend {show(frontend)} can't limit the connections of one client",
-            f"Leave it out, or choose a frontend that can: {' or '.join(LIMIT_CLIENTS)}",
-        )
     given = options.get("addresses")
     addresses = [str(address) for address in given] if isinstance(given, (list, tuple)) else []
     if frontend == "daemon" and len(addresses) > 1:
