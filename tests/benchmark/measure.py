@@ -52,9 +52,11 @@ class Daemon:
     def __init__(self, base: Path, tree: Path) -> None:
         self.log = base / "log"
         self.log.touch()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        # It stays bound here, so that nobody else gets the port between two runs. That doesn't hinder rsync, see SO_REUSEADDR in socket(7).
+        self._port = socket.socket()
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._port.bind(("127.0.0.1", 0))
+        self.port = int(self._port.getsockname()[1])
         self._config = base / "rsyncd.conf"
         # By itself root's daemon serves as nobody, who may not see a temporary directory.
         account = "uid = root\ngid = root\n" if os.geteuid() == 0 else ""

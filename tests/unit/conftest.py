@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +33,25 @@ ENGINE = Path(__file__).parents[2] / "plugins" / "module_utils"
 SENTINEL = Path(__file__).parents[2] / "roles" / "rsync_master" / "files" / "rsyncd-sentinel"
 
 
-# How long one example takes says something about the machine, not about the code.
-hypothesis.settings.register_profile("any machine", deadline=None)
+# How long one example takes, or to think of one, says something about the machine, not about the code.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("any machine")
 
 
+#: Keeps the ports that were given out last from being given to anybody else, such as a test that runs beside this one.
+_reserved: deque[socket.socket] = deque(maxlen=100)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 on which nothing listens yet.
+
+    It stays bound here, which doesn't hinder a server that sets SO_REUSEADDR, as rsync, sshd and Python's do, see socket(7).
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    _reserved.append(probe)
+    return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
@@ -49,6 +60,12 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) 
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.02)
+
+
+def wait_until_served(daemon: subprocess.Popen[bytes]) -> None:
+    """Wait until an rsync daemon has done with its clients: a client may end before the process that has served it."""
+    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children")
+    wait_until(lambda: not children.read_text(encoding="ascii"), "the end of the daemon's connections")
 
 
 def tree(top: Path) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class TestFullDisk:
         before = tree(disk.target)
         payload(master, "one", 3 * MIB)
         payload(master, "two", 3 * MIB)
-        disk.mirror.define(bandwidth_limit=2000)
+        disk.mirror.define(bandwidth_limit=1000)
         inside = ["nsenter", "--target", str(disk.holder.pid), "--user", "--preserve-credentials", "--mount"]
         run = subprocess.Popen(
             [*inside, *disk.mirror.command("pull", "tree")], env=disk.mirror.environment(), stderr=subprocess.PIPE, text=True
@@ -112,7 +112,7 @@ class TestFullDisk:
         before = tree(disk.target)
         payload(master, "Packages", 3 * MIB)
         payload(master, "new", 1 * MIB)
-        disk.mirror.define(index=["Packages"], bandwidth_limit=1500)
+        disk.mirror.define(index=["Packages"], bandwidth_limit=750)
         run = disk.start()
         wait_until(lambda: disk.mirror.phase() == "finish", "the second stage")
         disk.fill("somebody's", 4 * MIB)

@@ -104,7 +104,7 @@ class TestRetries:
         assert b"pause" not in _read(mirror.places.log("tree"))
 
     def test_no_pause_beyond_the_time_limit(self, master: Master, mirror: Mirror) -> None:
-        report = mirror.pull(sources=["rsync://127.0.0.1:1/tree/"], retries=3, retry_pause=600, time_limit=5)
+        report = mirror.pull(sources=["rsync://127.0.0.1:1/tree/"], retries=3, retry_pause=600, time_limit=60)
         assert report.kind == "unreachable"
 
     def test_pauses_grow_and_differ(self, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ENGINE, free_port, wait_until
+from conftest import ENGINE, free_port, wait_until, wait_until_served
 from mirrornet import lock, traffic
 from mirrornet.errors import Failure
 
@@ -88,7 +88,7 @@ class Server:
     def rsync(self, *words: str) -> int:
         """Run a client, and wait until the server has said its last word about it."""
         done = subprocess.run(["rsync", "--timeout=30", *words], capture_output=True, check=False, cwd=self.base / "client")
-        time.sleep(0.1)
+        wait_until_served(self.process)
         return done.returncode
 
     def command(self) -> list[str]:
