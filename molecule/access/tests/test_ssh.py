@@ -51,6 +51,11 @@ def arrived(mirror: Host) -> list[str]:
     return sorted(mirror.check_output("cd /srv/try && find . -type f").split())
 
 
+def wait_for_sshd(mirror: Host, master: str) -> None:
+    """A moment after it was told to read its settings again, sshd doesn't listen."""
+    mirror.check_output("timeout 60 sh -c %s", f"until timeout 5 bash -c '</dev/tcp/{master}/22'; do sleep 0.2; done")
+
+
 def test_the_mirrors_of_the_role_have_pulled(mirror: Host, master: str) -> None:
     target = f"/srv/mirror/{master.replace('master', 'archive')}"
     assert mirror.file(f"{target}/pool/package").content_string == f"archive/pool/package of {master}\n"
@@ -161,10 +166,12 @@ def test_a_key_is_rotated_with_an_overlap_and_a_client_goes(mirror: Host, hosts:
         assert rsync(mirror, master, "MASTER:./ /srv/try/", key="next").rc == 0
         # The last one goes, and with it all that sshd was told.
         assert play(master, rsync_master_ssh_clients=client("next", state="absent")).changed[master] == 1
+        wait_for_sshd(mirror, master)
         assert rsync(mirror, master, "MASTER:./ /srv/try/", key="next").rc != 0
         assert not hosts[master].file("/etc/ssh/sshd_config.d/10-mirrornet-rsync.conf").exists
     finally:
         assert play(master).code == 0
+    wait_for_sshd(mirror, master)
     assert rsync(mirror, master, "MASTER:./ /srv/try/", key="mirror1").rc == 0
     # sshd was told, and never restarted.
     assert hosts[master].check_output("systemctl show --property=ExecMainStartTimestampMonotonic --value ssh.service") == started

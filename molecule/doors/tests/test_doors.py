@@ -28,7 +28,11 @@ if name:
 door.sendall(text.encode())
 said = b""
 while b"@RSYNCD: OK" not in said and b"@ERROR" not in said and b"@RSYNCD: EXIT" not in said:
-    more = door.recv(4096)
+    try:
+        more = door.recv(4096)
+    except OSError:
+        # Who hangs up before it has read everything resets the connection.
+        break
     if not more:
         break
     said += more

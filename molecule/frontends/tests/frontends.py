@@ -40,10 +40,11 @@ set -e
 systemd-run --quiet --collect --unit=slow rsync --bwlimit=20 rsync://localhost/archive/slow /tmp/slow
 timeout 60 sh -c 'until pgrep --exact --euid nobody rsync; do sleep 0.2; done' >/dev/null
 """
-#: It is still being served: by a process that the frontend of before has started.
+#: It is still being served: by a process that the frontend of before has started. Others may just be ending.
 END = """
 set -e
 systemctl is-active slow
+timeout 60 sh -c 'until [ "$(pgrep --exact --euid nobody --count rsync)" = 1 ]; do sleep 0.2; done' || true
 pgrep --exact --euid nobody --count rsync
 systemctl stop slow
 rm --force /tmp/slow /tmp/.slow.*

@@ -100,7 +100,7 @@ STATE = """
 sha256sum /etc/rsyncd* /etc/systemd/system/mirrornet* 2>/dev/null
 systemctl is-enabled UNIT
 systemctl is-active UNIT
-rsync rsync://localhost/archive/README
+timeout 60 sh -c 'until rsync rsync://localhost/archive/README; do sleep 0.2; done'
 """
 
 

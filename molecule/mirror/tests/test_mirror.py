@@ -29,7 +29,7 @@ def test_a_new_file_arrives_through_cron_alone(hosts: dict[str, Host]) -> None:
     mirrors = {name: host for name, host in hosts.items() if name != "source1"}
     hosts["source1"].check_output("date --iso-8601=ns > /srv/docs/news")
     expected = hosts["source1"].check_output("cat /srv/docs/news")
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     waiting = dict(mirrors)
     while waiting and time.monotonic() < deadline:
         time.sleep(2)
@@ -75,9 +75,9 @@ def test_history_is_rotated(host: Host) -> None:
     assert rotated.exists
     assert rotated.user == "mirrornet"
     assert json.loads(host.check_output("zcat %s", rotated.path).splitlines()[0])["job"] == "docs"
-    # Or the minute's own run is at work; one of the two writes the next line.
-    assert host.run("mirrornet pull docs").rc in (0, 75)
-    host.check_output("timeout 60 sh -c 'until test -s /var/lib/mirrornet/docs/history.jsonl; do sleep 0.2; done'")
+    # Until the minute's own run is out of the way.
+    host.check_output("timeout 60 sh -c 'until mirrornet pull docs; do sleep 0.2; done'")
+    assert host.file("/var/lib/mirrornet/docs/history.jsonl").size > 0
 
 
 @pytest.mark.parametrize(("name", "unit"), [("cronie1", "cronie.service"), ("timers1", "cron.target")])

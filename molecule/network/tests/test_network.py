@@ -28,15 +28,17 @@ PATIENCE_SECONDS = 240
 
 def listing(host: Host, directory: str) -> list[str]:
     """All that is in the tree, with sizes, modes, times and link targets, but for the mirror's own records."""
-    found = host.check_output(
+    # Where a run is just at work, find(1) fails for what vanishes meanwhile. What it has seen then is no whole tree.
+    found = host.run(
         "cd %s && find . -mindepth 1 -path ./.mirrornet -prune -o -mindepth 1 -printf '%%y %%m %%s %%Ts %%p %%l\\n'", directory
     )
-    return sorted(line for line in found.splitlines() if not line.startswith("d"))
+    return sorted(line for line in found.stdout.splitlines() if not line.startswith("d")) if found.rc == 0 else []
 
 
 def wait_for_cron(hosts: dict[str, Host]) -> None:
     """Wait until every mirror holds what the master holds. Nothing here starts a run."""
     wanted = listing(hosts["master1"], PUBLISHED)
+    assert wanted
     deadline = time.monotonic() + PATIENCE_SECONDS
     behind = list(MIRRORS)
     while behind:

@@ -15,7 +15,12 @@ PULL = "rsync --recursive --times --delete rsync://localhost/guarded/ /root/copy
 
 WAYS = [
     # what is done to the tree, what undoes it, what the client is told
-    (f"mount -t tmpfs none {TREE}", f"umount {TREE}", "its tree is not mounted or not complete (.here is missing)"),
+    # Until the connection that was told has ended, the mount is busy.
+    (
+        f"mount -t tmpfs none {TREE}",
+        f"timeout 60 sh -c 'until umount {TREE}; do sleep 0.2; done'",
+        "its tree is not mounted or not complete (.here is missing)",
+    ),
     (
         f"mkdir /root/kept && mv {TREE}/.here {TREE}/file /root/kept",
         f"mv /root/kept/.here /root/kept/file {TREE} && rmdir /root/kept",
