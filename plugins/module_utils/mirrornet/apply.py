@@ -81,6 +81,8 @@ class _Work:
         self._change = change
         self._staged = staged
         self._keys = [order(path) for path in change.deletions]
+        #: Whether any of the staged files is an index file: going through all of them to find none takes time.
+        self._has_index = False
         #: Mode and time, before our first step in it, of each directory that we touch.
         self._touched: dict[bytes, tuple[int, int]] = {}
 
@@ -117,9 +119,11 @@ class _Work:
         def is_wanted(path: bytes) -> bool:
             return is_index(path) is is_last
 
-        for staged in chain(self._staged, copies):
+        for staged in chain(self._staged, copies) if self._has_index or not is_last else ():
             if is_wanted(staged.entry.path):
                 self.place_file(staged)
+            else:
+                self._has_index = True
         for entry in filter(lambda one: is_wanted(one.path), change.symlinks):
             self.place_symlink(entry)
         for path, first in change.links:

@@ -118,8 +118,8 @@ def _bring(run: Run, update: Update, incoming: Path, staging: int) -> Coming:
         coming.look(staging)
     for again in (False, True):
         batches = coming.batches()
-        for name in sorted(batches):
-            _transfer(run, update.source, coming, batches[name], incoming / name)
+        for name, batch in sorted(batches.items()):
+            _transfer(run, update.source, coming, batch, incoming / name)
         missing = coming.look(staging) if batches else 0
         if not missing:
             return coming

@@ -43,7 +43,7 @@ class Change:
     @property
     def size(self) -> int:
         """Bytes of the files whose content has to come."""
-        return sum(entry.size for entry in self.files)
+        return self.files.size
 
     @property
     def steps(self) -> int:

@@ -26,10 +26,10 @@ _TOPS = tuple(os.fsencode(name) + b"/" for name in _DIRECTORIES)
 
 @dataclass
 class Batch:
-    """Files that come by one connection: how many, and the bytes of the largest."""
+    """Files that come by one connection: how many, and bytes that none of them has more of."""
 
-    number: int = 0
-    most: int = 0
+    number: int
+    most: int
 
 
 class Coming:
@@ -42,6 +42,8 @@ class Coming:
         another one has the same name: to make a directory for it and to remove that again costs several times what the file itself does.
         """
         self._files, self._ready = files, ready or {}
+        #: Bytes of the largest file, for each place.
+        self._most = [0] * len(_DIRECTORIES)
         self._places = bytearray(self._laid_out(flat))
         self._missing = bytearray(place != _READY for place in self._places)
 
@@ -50,12 +52,14 @@ class Coming:
         for entry in self._files:
             name = entry.path.rpartition(b"/")[2]
             if entry.path in self._ready:
-                yield _READY
+                place = _READY
             elif flat and entry.size <= SMALL and name not in taken and len(taken) < _MOST_FLAT:
                 taken.add(name)
-                yield _FLAT
+                place = _FLAT
             else:
-                yield _FILES
+                place = _FILES
+            self._most[place] = max(self._most[place], entry.size)
+            yield place
 
     def __len__(self) -> int:
         return len(self._places)
@@ -77,12 +81,8 @@ class Coming:
 
     def batches(self) -> dict[str, Batch]:
         """What is missing, by the part of the staging directory that it's to come to."""
-        found: dict[str, Batch] = {}
-        for entry, place in compress(zip(self._files, self._places), self._missing):
-            one = found.setdefault(_DIRECTORIES[place], Batch())
-            one.number += 1
-            one.most = max(one.most, entry.size)
-        return found
+        places = bytes(compress(self._places, self._missing))
+        return {_DIRECTORIES[place]: Batch(places.count(place), self._most[place]) for place in sorted(set(places))}
 
     def look(self, staging: int) -> int:
         """Read what is in the directory of the descriptor ``staging`` of those that were missing; how many of them still are.
@@ -103,6 +103,7 @@ class Coming:
         for number, is_missing in enumerate(self._missing):
             if is_missing:
                 self._places[number] = _AGAIN
+        self._most[_AGAIN] = max(self._most)
 
 
 def _is_there(below: Below, staged: Staged) -> bool:

@@ -23,6 +23,8 @@ class Spool:
 
     def __init__(self, room: Path | None = None, entries: Iterable[Entry] = ()) -> None:
         """``room`` is a directory that nobody else can write to, for the file; without one all is held in memory."""
+        #: Bytes of all files among them.
+        self.size = 0
         self._room = room
         self._fd: int | None = None
         self._lengths: list[int] = []
@@ -33,6 +35,7 @@ class Spool:
 
     def append(self, entry: Entry) -> None:
         """Raises OSError."""
+        self.size += entry.size
         self._rest.append(entry)
         if self._room is not None and len(self._rest) >= _BLOCK:
             self._write(self._room)
