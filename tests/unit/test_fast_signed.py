@@ -109,7 +109,7 @@ def test_a_first_copy_that_is_killed_goes_on(trusting: Trusting, tmp_path: Path,
         brought.add(report.files)
         remove(mirror.base)
         subprocess.run(["cp", "-a", saved, mirror.base], check=True)
-        step += 1 + step // 8
+        step += 1 + step // 4
     assert is_same(mirror, tree)
     assert brought >= {0, 9}
 
