@@ -22,6 +22,7 @@ from typing import Any, Callable
 
 import hypothesis
 import pytest
+from mirrornet import files as engine_files
 from mirrornet import job as jobs
 from mirrornet import lock, pull
 from mirrornet.job import Job
@@ -84,6 +85,14 @@ def tree(top: Path) -> dict[str, Any]:
             else:
                 found[key] = ("file", path.read_bytes(), oct(path.stat().st_mode), int(path.stat().st_mtime))
     return found
+
+
+@pytest.fixture
+def own_ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's directory, as if nobody else could write above it: it is below /tmp, where everybody can."""
+    seen = engine_files._status
+    monkeypatch.setattr(engine_files, "_status", lambda path: seen(Path("/") if path in tmp_path.parents else path))
+    return tmp_path
 
 
 @dataclass

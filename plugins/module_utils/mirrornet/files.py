@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small files that are never torn: replaced whole and durably, or not at all."""
+"""Small files that are never torn: replaced whole and durably, or not at all; and who else could change one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from .record import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 Owner = tuple[int, int]
@@ -80,3 +81,57 @@ def is_real_directory(path: Path) -> bool:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
         return False
+
+
+#: Links that the kernel follows on the way to one file, see path_resolution(7).
+_MOST_LINKS = 40
+
+
+def only_root_writes(path: Path | str) -> str:
+    """Why others than root could change what is at the absolute ``path``, or put something else in its place; empty if nobody could.
+
+    Every directory on the way there counts, those of a symlink as much as those of what it leads to. So does one like /tmp, in which nobody
+    may take away what is another's: it is cleared now and then, and whoever comes next may have the name. Whoever asks counts as root,
+    so that an ordinary user can ask too. What isn't there belongs to nobody yet; its directory is looked at all the same.
+    """
+    for place in _on_the_way(Path(path)):
+        try:
+            status = _status(place)
+        except (FileNotFoundError, NotADirectoryError):
+            break
+        except OSError as error:
+            return f"{str(place)!r} can't be looked at: {error.strerror}"
+        if stat.S_ISLNK(status.st_mode):
+            continue
+        if status.st_uid not in (0, os.geteuid()):
+            return f"{str(place)!r} belongs to {_account(status.st_uid)}"
+        if status.st_mode & 0o022:
+            return f"others than root may write {str(place)!r}"
+    return ""
+
+
+def _on_the_way(path: Path) -> Iterator[Path]:
+    """Directories, links, what they lead to and the file itself, as they are gone through, from the root on."""
+    here, left, links = Path("/"), list(reversed(path.parts)), 0
+    while left:
+        name = left.pop()
+        place = Path("/") if name == "/" else here.parent if name == ".." else here / name
+        yield place
+        if place.is_symlink() and links < _MOST_LINKS:
+            links += 1
+            left += reversed(place.readlink().parts)
+        else:
+            here = place
+
+
+def _status(path: Path) -> os.stat_result:
+    return path.lstat()
+
+
+def _account(number: int) -> str:
+    import pwd  # Late: runs have no use for it.
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"number {number}"
