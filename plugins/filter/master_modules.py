@@ -109,7 +109,6 @@ _value:
 """
 
 import dataclasses
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -120,6 +119,7 @@ from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import (
     rsyncd_values,
 )
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import uploads as reports
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet.address import address, network
 
 KNOWN = {option.name for option in rsyncd_options.MODULE_OPTIONS}
 #: The variable with which a host says from where it connects.
@@ -328,11 +328,9 @@ def addresses_of(host: str, variables: Mapping[str, Any]) -> Iterator[str]:
     said = variables.get(ADDRESSES)
     if said:
         for item in [said] if isinstance(said, str) else said:
-            if isinstance(item, str) and ("/" in item or _address(item)):
-                ipaddress.ip_network(item, strict=False)
-                yield item
-            else:
+            if network(item) is None:
                 raise ValueError(item)
+            yield item
         return
     yield from dict.fromkeys([*_said(host, variables), *_learnt(variables)])
 
@@ -352,22 +350,15 @@ def _learnt(variables: Mapping[str, Any]) -> Iterator[str]:
 
 def _usable(candidates: Iterable[Any]) -> Iterator[str]:
     for candidate in candidates:
-        address = _address(candidate)
+        found = address(candidate)
         # A loopback address is how the controller gets there, not from where the host comes; one of a link alone means nothing elsewhere.
-        if address is not None and not address.is_loopback and not address.is_link_local:
-            yield str(address)
-
-
-def _address(value: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(str(value))
-    except ValueError:
-        return None
+        if found is not None and not found.is_loopback and not found.is_link_local:
+            yield str(found)
 
 
 def _order(item: str) -> tuple[int, int, int]:
-    network = ipaddress.ip_network(item, strict=False)
-    return network.version, int(network.network_address), network.prefixlen
+    net = network(item)
+    return (net.version, int(net.network_address), net.prefixlen) if net else (0, 0, 0)
 
 
 class FilterModule:

@@ -74,6 +74,12 @@ def test_a_rule_goes_to_the_end_of_each_chain_that_drops() -> None:
     assert not firewall.plan("nftables", EVERYBODY, nft(chain("accept"))).changed
 
 
+@pytest.mark.parametrize("source", ["fe80::1%x } accept; flush ruleset", "fe80::1%eth0", "mirror.example.org", "192.0.2.0/33"])
+def test_what_is_no_network_never_comes_to_a_firewall(source: str) -> None:
+    with pytest.raises(ValueError, match="is not an address or network"):
+        firewall.networks(["192.0.2.1", source])
+
+
 def test_sources_go_by_the_family_of_the_chain() -> None:
     said = [line.partition(" comment")[0] for line in nft_script(SOME, chain())]
     assert said == [

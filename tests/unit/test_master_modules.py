@@ -27,6 +27,9 @@ HOSTVARS: dict[str, dict[str, Any]] = {
     "named": {"ansible_host": "mirror.example.org", "ansible_facts": {"default_ipv4": {}}},
     "wrong": {"rsync_mirror_addresses": ["mirror.example.org"]},
     "number": {"rsync_mirror_addresses": [3221225985]},
+    "zone": {"rsync_mirror_addresses": ["2001:db8::1%x\nread only = no"]},
+    # What a host says of itself is the word of whoever holds it.
+    "liar": {"ansible_facts": {"default_ipv6": {"address": "2001:db8::1%x\nread only = no"}}},
 }
 GROUPS = {
     "mirrors": ["said", "reached", "asked", "192.0.2.5", "master"],
@@ -37,6 +40,8 @@ GROUPS = {
     "strange": ["local", "named"],
     "wrong": ["wrong"],
     "number": ["number"],
+    "zone": ["zone"],
+    "liar": ["liar"],
 }
 
 
@@ -80,6 +85,8 @@ WRONG_GROUPS = [
     ([7], "is not a list of names"),
     (["wrong"], "'wrong' has 'mirror.example.org' in rsync_mirror_addresses, which is no address"),
     (["number"], "'number' has '3221225985' in rsync_mirror_addresses, which is no address"),
+    (["zone"], r"'zone' has '2001:db8::1%x\nread only = no' in rsync_mirror_addresses, which is no address"),
+    (["liar"], "the address of 'liar' is not known, and it could not be asked"),
 ]
 
 

@@ -90,6 +90,9 @@ WRONG_VALUES = [
     ("hosts_allow", ["192.0.2.1 192.0.2.2"], "is not an address or network"),
     ("hosts_allow", ["192.0.2.1\nread only = no"], "is not an address or network"),
     ("hosts_allow", [3221225985], "is not an address or network"),
+    ("hosts_allow", ["fe80::1%eth0"], "is not an address or network"),
+    ("hosts_allow", ["fe80::1%x\nread only = no"], "is not an address or network"),
+    ("hosts_deny", ["2001:db8::%x\nread only = no/64"], "is not an address or network"),
     ("hosts_deny", None, "it has no value"),
     ("hosts_deny", ["all"], "is not an address or network"),
     ("max_connections", "10", "without quotes"),
@@ -311,6 +314,7 @@ WRONG_GLOBALS = [
     ("firewall_sources", ["mirror.example.org"], "is not an address or network"),
     ("firewall_sources", ["192.0.2.1; flush ruleset"], "is not an address or network"),
     ("firewall_sources", ["*"], "is not an address or network"),
+    ("firewall_sources", ["fe80::1%x } accept; flush ruleset"], "is not an address or network"),
     ("port", 0, "out of range"),
     ("motd", "red \x1b[31m", "control character"),
     ("motd", ["two", "lines"], "is not text"),
@@ -326,6 +330,8 @@ WRONG_GLOBALS = [
     ("addresses", ["localhost"], "is not an address"),
     ("addresses", "192.0.2.1", "is not a list"),
     ("addresses", [7], "is not an address"),
+    ("addresses", ["fe80::1%eth0"], "is not an address"),
+    ("addresses", ["fe80::1%x\nListenStream=9999"], "is not an address"),
     ("max_connections", 0, "out of range"),
     ("max_connections_per_source", -1, "out of range"),
     ("config_path", "rsyncd.conf", "not an absolute path"),
@@ -334,6 +340,8 @@ WRONG_GLOBALS = [
     ("public_name", "", "is not a host's name"),
     ("public_name", "rsync://master/", "is not a host's name"),
     ("public_name", "master\n", "is not a host's name"),
+    ("public_name", "192.0.2.0/24", "is not a host's name or address"),
+    ("public_name", "fe80::1%x\nfoo", "is not a host's name"),
     ("uid", "no body", "not the name or number"),
     ("timeout", "never", "not a whole number"),
     ("exclude", [".~tmp~/ *.part"], "make it two items"),
@@ -559,13 +567,23 @@ def test_nonsense_is_refused_and_never_a_crash(items: list[object], key: str) ->
     assert rsyncd.check_modules([*items, {**GOOD, "x" + key: 1}])
 
 
-@given(some.sampled_from([option.name for option in rsyncd_options.MODULE_OPTIONS]), some.text(max_size=40))
-def test_no_text_that_passes_can_start_another_line(option: str, text: str) -> None:
-    values: list[object] = [text, [text]]
-    for value in values:
-        if not [p for p in rsyncd.check_module(1, module(**{option: value})) if p.option == option]:
-            assert len(text.splitlines()) == 1
-            assert not text.endswith("\\")
+#: What a rule may take the beginning of a text for, and stop looking.
+BEGINNINGS = ["", "fe80::1%", "2001:db8::%", "192.0.2.7", "/srv/a", "a", "- a", "D0755", "%f"]
+
+
+@given(some.sampled_from(BEGINNINGS), some.text(max_size=20), some.sampled_from(["", "\n", "\r", "\u2028", "\x85"]), some.text(max_size=20))
+def test_no_text_that_passes_can_start_another_line(beginning: str, text: str, end: str, more: str) -> None:
+    text = beginning + text + end + more
+    for option in rsyncd_options.MODULE_OPTIONS:
+        values: list[object] = [text, [text]]
+        for value in values:
+            if not [p for p in rsyncd.check_module(1, module(**{option.name: value})) if p.option == option.name]:
+                assert len(text.splitlines()) == 1, option.name
+                assert not text.endswith("\\"), option.name
+    for option in rsyncd_options.GLOBAL_OPTIONS:
+        # A message of the day has lines, and a file of its own.
+        if option.name != "motd" and text and any(not rsyncd.check_globals({option.name: value}) for value in (text, [text])):
+            assert len(text.splitlines()) == 1, option.name
 
 
 VERDICTS = [

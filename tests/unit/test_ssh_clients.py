@@ -138,6 +138,8 @@ def test_a_private_key_is_refused_and_never_repeated(keys: Path, shape: Any) -> 
         ({"module": "incoming"}, "is write only"),
         ({"module": "odd"}, "can't carry '/srv/my tree'"),
         ({"from": "192.0.2.1"}, "is not a list"),
+        ({"from": ["fe80::1%eth0"]}, "is not an address or network"),
+        ({"from": ['fe80::1%x",command="sh" ssh-ed25519 AAAA\n#']}, "is not an address or network"),
         ({"from": []}, "the list is empty, so that nobody would get in"),
         ({"from": ["mirror1.example.org"]}, "'mirror1.example.org' is not an address"),
         ({"from": ['192.0.2.1",command="sh']}, "is not an address"),

@@ -18,10 +18,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Callable
 
+from .address import Network, network
 from .files import replace
 from .rsyncd import Problem
 from .rsyncd_values import show
@@ -127,13 +127,20 @@ def opened(root: Path = Path("/")) -> list[str]:
 
 
 def networks(sources: Sequence[str]) -> list[str]:
-    """Addresses and networks in one spelling, without repetitions, in order."""
-    found = sorted({ip_network(item, strict=False) for item in sources}, key=lambda net: (net.version, net.network_address, net.prefixlen))
+    """Addresses and networks in one spelling, without repetitions, in order. Raises ValueError for what is neither."""
+    found = sorted({_network(item) for item in sources}, key=lambda net: (net.version, net.network_address, net.prefixlen))
     return [str(net.network_address) if net.prefixlen == net.max_prefixlen else str(net) for net in found]
 
 
+def _network(source: str) -> Network:
+    net = network(source)
+    if net is None:
+        raise ValueError(f"{show(source)} is not an address or network")
+    return net
+
+
 def _families(sources: Sequence[str]) -> dict[int, list[str]]:
-    return {version: [item for item in networks(sources) if ip_network(item).version == version] for version in (4, 6)}
+    return {version: [item for item in networks(sources) if _network(item).version == version] for version in (4, 6)}
 
 
 def plan(kind: str, wanted: Opening, run: Run) -> Plan:
@@ -327,7 +334,7 @@ def firewalld_rules(wanted: Opening) -> list[str]:
         if not wanted.sources:
             rules.append(f"rule {opens}")
         for source in networks(wanted.sources):
-            family = ip_network(source).version
+            family = _network(source).version
             rules.append(f'rule family="ipv{family}" source address="{source}" {opens}')
     return rules
 

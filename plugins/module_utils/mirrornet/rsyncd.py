@@ -8,7 +8,6 @@ Single values are for the room ``rsyncd_values``, what needs a look at the host 
 
 from __future__ import annotations
 
-import ipaddress
 import os.path
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from . import rsyncd_publish
+from .address import address
 from .rsyncd_options import GLOBAL_OPTIONS, MODULE_OPTIONS, Option
 from .rsyncd_parameters import BY_KEY, Parameter, key_of, spelled, version_of
 from .rsyncd_values import KINDS, covers_everybody, show, suggest
@@ -155,16 +155,9 @@ def _contradictions_of_all(given: Mapping[str, object]) -> Iterator[tuple[str, s
         return
     if given.get("tls_port", 0) == given.get("port"):
         yield "tls_port", f"it is the port for connections without TLS ({given.get('port')})", "Give each a port of its own"
-    if _is_address(given.get("public_name")):
+    if address(given.get("public_name")):
         message = f"{show(given.get('public_name'))} is an address, and rsync-ssl accepts certificates for names alone"
         yield "public_name", message, "Give the name that mirrors use"
-
-
-def _is_address(name: object) -> bool:
-    try:
-        return isinstance(name, str) and bool(ipaddress.ip_address(name))
-    except ValueError:
-        return False
 
 
 def check_module(position: int, module: object) -> list[Problem]:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Callable
 
 from . import rsyncd_publish
+from .address import address, network
 from .rsyncd_options import GLOBAL_OPTIONS, MODULE_OPTIONS, Option
 from .rsyncd_parameters import BY_KEY, key_of
 
@@ -201,15 +202,15 @@ def _addresses(option: Option, value: object) -> Iterator[Complaint]:
     for item in value:
         if _is_everybody(item):
             continue
-        network = _network(item)
-        if network is None:
+        net = network(item)
+        if net is None:
             yield (
                 f"{show(item)} is not an address or network",
                 "Give an address such as 192.0.2.7 or a network such as 192.0.2.0/24 or 2001:db8::/32; what a name means is up to the DNS",
             )
-        elif _MASK.search(str(item)) and _MASK.split(str(item))[1] != str(network.netmask):
-            yield f"{show(item)} has a mask that rsync reads in another way", f"Write {network}"
-        elif network.version == 6 and network.subnet_of(_MAPPED):
+        elif _MASK.search(str(item)) and _MASK.split(str(item))[1] != str(net.netmask):
+            yield f"{show(item)} has a mask that rsync reads in another way", f"Write {net}"
+        elif net.version == 6 and net.subnet_of(_MAPPED):
             yield (
                 f"{show(item)} never matches, since rsync takes clients of IPv4 for what they are",
                 "Write it in the form of IPv4, such as 192.0.2.7",
@@ -219,16 +220,14 @@ def _addresses(option: Option, value: object) -> Iterator[Complaint]:
 @_each
 def _own_addresses(option: Option, value: object) -> Iterator[Complaint]:
     """A list of addresses of this host; empty for all."""
-    try:
-        ipaddress.ip_address(value if isinstance(value, str) else "")
-    except ValueError:
+    if address(value) is None:
         yield f"{show(value)} is not an address", "Give an address of this host such as 192.0.2.7 or 2001:db8::7"
 
 
 @_each
 def _sources(option: Option, value: object) -> Iterator[Complaint]:
     """A list of addresses and networks; empty for everybody."""
-    if _network(value) is None:
+    if network(value) is None:
         yield f"{show(value)} is not an address or network", "Give one such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
 
 
@@ -435,7 +434,7 @@ def _module_name(option: Option, value: object) -> Iterator[Complaint]:
 
 
 def _host_name(option: Option, value: object) -> Iterator[Complaint]:
-    if not isinstance(value, str) or not (_HOST_NAME.fullmatch(value) or _network(value)):
+    if not isinstance(value, str) or not (_HOST_NAME.fullmatch(value) or address(value)):
         yield f"{show(value)} is not a host's name or address", "Give the name under which mirrors reach this host"
 
 
@@ -476,23 +475,13 @@ def check_secrets(value: object) -> list[Complaint]:
     return list(_secrets(Option("secrets", "secrets"), value))
 
 
-def _network(item: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """The item as an address or network in one of the forms of rsyncd.conf(5), else None."""
-    if not isinstance(item, str):
-        return None
-    try:
-        return ipaddress.ip_network(item, strict=False)
-    except ValueError:
-        return None
-
-
 def _is_everybody(item: object) -> bool:
     return item == "*"
 
 
 def covers_everybody(items: Sequence[object]) -> bool:
     """Whether a list of addresses leaves nobody out, over IPv4 and IPv6."""
-    return any(_is_everybody(item) for item in items) or {"0.0.0.0/0", "::/0"} <= {str(_network(item)) for item in items}
+    return any(_is_everybody(item) for item in items) or {"0.0.0.0/0", "::/0"} <= {str(network(item)) for item in items}
 
 
 #: The rules by their names in the table of options.

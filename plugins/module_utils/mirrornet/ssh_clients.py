@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from shlex import quote
 
+from .address import network
 from .rsyncd import Problem
 from .rsyncd_options import Option
 from .rsyncd_values import KINDS, show, suggest
@@ -164,18 +165,16 @@ def _addresses(value: object) -> Iterator[tuple[str, str]]:
     if not value:
         yield "the list is empty, so that nobody would get in", "Name the addresses, or leave the option out to admit the key from anywhere"
     for item in value:
-        try:
-            network = ipaddress.ip_network(item if isinstance(item, str) else "")
-        except ValueError:
+        net = network(item, exact=True)
+        if net is None:
             yield (
                 f"{show(item)} is not an address or network",
                 "Give an address such as 192.0.2.7 or a network such as 192.0.2.0/24 or 2001:db8::/32, without bits behind the mask",
             )
-            continue
-        if network.version == 6 and network.subnet_of(_MAPPED):
+        elif net.version == 6 and net.subnet_of(_MAPPED):
             yield f"{show(item)} never matches, since sshd takes clients of IPv4 for what they are", "Write it in the form of IPv4"
         elif "/" in str(item) and not str(item).rpartition("/")[2].isdigit():
-            yield f"{show(item)} has a mask that sshd does not read", f"Write {network}"
+            yield f"{show(item)} has a mask that sshd does not read", f"Write {net}"
 
 
 # One client.
