@@ -16,7 +16,7 @@ import pytest
 import yaml
 from ansible.plugins.filter.core import FilterModule
 from collection import ROOT, plugin
-from mirrornet import rsyncd, rsyncd_host, rsyncd_options, rsyncd_parameters
+from mirrornet import rsyncd, rsyncd_host, rsyncd_options, rsyncd_parameters, rsyncd_values
 
 master_modules = plugin("filter.master_modules").master_modules
 
@@ -102,6 +102,7 @@ KINDS_OF_TYPES = {
         "host_name",
         "choice",
         "inside",
+        "lock_file",
         "flag_file",
         "chmod",
         "charset",
@@ -109,7 +110,7 @@ KINDS_OF_TYPES = {
         "log_format",
         "motd",
     },
-    "list": {"words", "patterns", "addresses", "own_addresses", "sources", "users", "secrets", "rules"},
+    "list": {"words", "refusals", "patterns", "addresses", "own_addresses", "sources", "users", "secrets", "rules"},
     "dict": {"extra", "extra_for_all", "publish"},
 }
 
@@ -254,9 +255,14 @@ def test_the_sentinel_is_looked_for_before_all_else() -> None:
     assert rendered(both) == f"{check} .mirrornet/here /run/flag || exit; one; two # three"
 
 
-def test_an_own_lock_file_is_kept() -> None:
-    modules = [{"name": "a", "path": "/srv/a", "max_connections": 1, "lock_file": "/run/lock/a"}]
-    assert parameters(render("rsyncd.conf.j2", rsync_master_modules=modules))["a"]["lock file"] == "/run/lock/a"
+@pytest.mark.parametrize("given", ["both.lock", "/run/mirrornet-rsyncd/both.lock"])
+def test_connections_are_counted_where_they_may_write(given: str) -> None:
+    modules = [{"name": "a", "path": "/srv/a", "max_connections": 1, "lock_file": given}]
+    assert rsyncd.check_modules(modules) == []
+    assert parameters(render("rsyncd.conf.j2", rsync_master_modules=modules))["a"]["lock file"] == "/run/mirrornet-rsyncd/both.lock"
+    runtime = f"/run/{INTERNAL['__rsync_master_runtime_directory']}"
+    assert runtime == rsyncd_values.LOCKS
+    assert f"RuntimeDirectory={Path(runtime).name}\n" in render("mirrornet-rsyncd@.service.j2")
 
 
 #: A value for each kind of option.
@@ -270,15 +276,18 @@ SAMPLES: dict[str, Any] = {
     "count": 1,
     "file": "/run/a",
     "flag": True,
+    "lock_file": "a.lock",
     "log_file": "/var/log/a",
     "log_format": "%o %h [%a] %m (%u) %f %l",
     "module_name": "a",
+    "path": "/run/a",
     "patterns": ["*.tmp"],
+    "refusals": ["delete"],
     "rules": ["- /secret/***", "+ *.iso"],
     "text": "words",
     "tree": "/srv/a",
     "users": ["root:deny", "@ops:rw", "mirror*"],
-    "words": ["delete"],
+    "words": ["*.gz"],
 }
 
 
@@ -305,7 +314,7 @@ def test_every_other_parameter_is_known_to_rsync_as_well() -> None:
     extra = {parameter.name: SAMPLES[parameter.kind] for parameter in others if not parameter.for_all}
     for_all = {parameter.name.upper().replace(" ", "_"): SAMPLES[parameter.kind] for parameter in others if parameter.for_all}
     # Those would send the daemon elsewhere.
-    for_all = {name: value for name, value in for_all.items() if not name.startswith("DAEMON") and name != "PROXY_PROTOCOL"}
+    for_all = {name: value for name, value in for_all.items() if not name.startswith("DAEMON")}
     module = {"name": "a", "path": "/srv/a", "extra": extra}
     assert rsyncd.check_modules([module]) == []
     assert rsyncd.check_globals({"extra": for_all}) == []

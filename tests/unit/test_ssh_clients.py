@@ -163,7 +163,7 @@ def test_a_wrong_client_is_refused_by_name(change: dict[str, Any], message: str)
         ("/srv/archive/../other", "holds '..'"),
         ("/srv/elsewhere", "'/srv/elsewhere' is in no module's tree"),
         ("/srv/archive2", "is in no module's tree"),
-        ("/srv", "is in no module's tree"),
+        ("/srv/other", "is in no module's tree"),
         ("/", "would publish the whole host"),
         ("srv/archive", "is not an absolute path"),
         ("/srv/archive/$(id)", "can't carry"),

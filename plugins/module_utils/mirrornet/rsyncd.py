@@ -199,11 +199,13 @@ def _check_names(modules: Sequence[object]) -> Iterator[Problem]:
 
 
 def _check_locks(modules: Sequence[object]) -> Iterator[Problem]:
-    """Connections are counted per lock file, so modules that share one must agree on the limit."""
+    """Connections are counted per lock file, so modules that share one must agree on the limit. A limit without a file gets that of the module's name."""
     seen: dict[str, tuple[str, object]] = {}
     for where, module in _named(modules):
-        lock, limit = module.get("lock_file"), module.get("max_connections")
+        limit = module.get("max_connections")
+        lock = module.get("lock_file", f"{module.get('name')}.lock" if limit else None)
         if isinstance(lock, str):
+            lock = lock.rpartition("/")[2]
             first, agreed = seen.setdefault(lock, (where, limit))
             if agreed != limit:
                 message = f"{first} counts its connections in this file too, with another limit ({agreed})"

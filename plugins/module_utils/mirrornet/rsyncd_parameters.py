@@ -27,6 +27,7 @@ class Parameter:
 
 
 _FRONTEND = "what accepts the connections decides about it, and rsync would ignore it"
+_CLAIM = "every client of the plain port could claim any address, and so pass hosts_allow"
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter("address", for_all=True, refused=_FRONTEND, instead="Use rsync_master_addresses"),
@@ -55,7 +56,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("insecure links", "flag", since=(3, 5, 0)),
     Parameter("list", "flag"),
     Parameter("listen backlog", for_all=True, refused=_FRONTEND, instead="Leave it out"),
-    Parameter("lock file", "file"),
+    Parameter("lock file", "lock_file"),
     Parameter("log file", "log_file"),
     Parameter("log format", "log_format"),
     Parameter("max connections", "count"),
@@ -72,17 +73,23 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("port", for_all=True, refused=_FRONTEND, instead="Use rsync_master_port"),
     Parameter("post-xfer exec", "command"),
     Parameter("pre-xfer exec", "command"),
-    Parameter("proxy protocol", "flag", for_all=True, since=(3, 2, 0)),
-    Parameter("proxy protocol hosts", "words", for_all=True, since=(3, 5, 0)),
+    Parameter(
+        "proxy protocol",
+        for_all=True,
+        since=(3, 2, 0),
+        refused=_CLAIM,
+        instead="Use rsync_master_tls, which gives proxies a way of their own",
+    ),
+    Parameter("proxy protocol hosts", for_all=True, since=(3, 5, 0), refused=_CLAIM, instead="Leave it out; rsync_master_tls sets it"),
     Parameter("read only", "flag"),
-    Parameter("refuse options", "words"),
+    Parameter("refuse options", "refusals"),
     Parameter("reverse lookup", "flag", since=(3, 1, 0)),
     Parameter("secrets file", "file"),
     Parameter("socket options", for_all=True),
     Parameter("strict modes", refused="it would let a secrets file be read by everybody", instead="Leave it out"),
     Parameter("syslog facility", "choice"),
     Parameter("syslog tag", since=(3, 1, 3)),
-    Parameter("temp dir", "file"),
+    Parameter("temp dir", "path"),
     Parameter("timeout", "count"),
     Parameter("transfer logging", "flag"),
     Parameter("uid", "account"),

@@ -17,8 +17,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Callable
 
-from . import rsyncd_publish
+from . import rsyncd_publish, rsyncd_refusals
 from .address import address, network
+from .job import SYSTEM_DIRECTORIES
 from .rsyncd_options import GLOBAL_OPTIONS, MODULE_OPTIONS, Option
 from .rsyncd_parameters import BY_KEY, key_of
 
@@ -32,8 +33,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _REFERENCE = re.compile(r"%[^%\s]+%")
 _MODULE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
-#: Temporary files and the kernel's own: a confined service doesn't even see the host's.
-_NO_PLACES = ("/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/", "/run/")
+#: Of these a confined service has its own, which are empty.
+_UNSEEN = ("/tmp/", "/var/tmp/")
+#: Temporary files and the kernel's own.
+_NO_PLACES = (*_UNSEEN, "/dev/", "/proc/", "/sys/", "/run/")
+#: Programs and configuration: a directory for logs alone isn't found in there.
+_NO_LOGS = (*_NO_PLACES, "/bin/", "/boot/", "/etc/", "/lib/", "/lib32/", "/lib64/", "/sbin/", "/usr/")
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _MASK = re.compile(r"/(?=.*[.:])")
 _USER_RULE = re.compile(r"@?[A-Za-z0-9_*?\[][A-Za-z0-9_.*?\[\]-]*")
@@ -44,6 +49,9 @@ _CHMOD = re.compile(r"[DF]?(?:[0-7]{1,4}|[ugoa]*[-+=][rwxXst]*)")
 #: A short or long rule of inclusion or exclusion with its modifiers, and one pattern without a space.
 _RULE = re.compile(r"(?:[+-]|include|exclude)(?:,?[/!s])*[ _]\S+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+#: Where connections may count themselves, and nowhere else: the runtime directory of the role's units.
+LOCKS = "/run/mirrornet-rsyncd"
+_LOCK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def show(value: object) -> str:
@@ -129,8 +137,13 @@ def _choice(option: Option, value: object) -> Iterator[Complaint]:
         yield f"{show(value)} is not known", suggest(str(value), option.choices)
 
 
+def plain(path: str) -> str:
+    """An absolute path in one spelling: without repeated slashes, single dots and a slash at its end."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
 @_after(_line)
-def _file(value: str) -> Iterator[Complaint]:
+def _path(value: str) -> Iterator[Complaint]:
     """An absolute path that rsync reads as written."""
     if not value.startswith("/"):
         yield f"{show(value)} is not an absolute path", "Begin it with '/'"
@@ -140,13 +153,36 @@ def _file(value: str) -> Iterator[Complaint]:
         yield f"{show(value)} holds '..'", "Write the path without it"
 
 
-@_after(_file)
+@_after(_path)
+def _file(value: str) -> Iterator[Complaint]:
+    """A file that the services of a master read."""
+    if plain(value).startswith(_UNSEEN):
+        yield (
+            f"{show(value)} lies where the services have a directory of their own, so that they would never see it",
+            "Move it out of /tmp and /var/tmp",
+        )
+
+
+@_after(_path)
 def _tree(value: str) -> Iterator[Complaint]:
     """The path of a published directory."""
-    if not value.strip("/."):
+    if plain(value) == "/":
         yield f"{show(value)} would publish the whole host", "Give the directory of the tree"
-    elif (value.rstrip("/") + "/").startswith(_NO_PLACES):
+    elif (plain(value) + "/").startswith(_NO_PLACES):
         yield f"{show(value)} lies where a tree can't: everybody writes there, or it isn't on a disk", "Move the tree, to /srv for example"
+    elif plain(value) in SYSTEM_DIRECTORIES:
+        yield f"{show(value)} is a directory of the system", "Give the tree a directory of its own, such as /srv/archive"
+
+
+@_after(_line)
+def _lock_file(value: str) -> Iterator[Complaint]:
+    """The file in which connections are counted, by its name or by its path in the one directory where they may write."""
+    directory, slash, name = value.rpartition("/")
+    if not _LOCK_NAME.fullmatch(name) or (slash and directory != LOCKS):
+        yield (
+            f"{show(value)} is not a file in {LOCKS}, where alone connections may write, so that every client would be refused",
+            "Give a name without a directory, such as shared.lock",
+        )
 
 
 @_after(_line)
@@ -187,6 +223,25 @@ def _patterns(value: str) -> Iterator[Complaint]:
     """A list of patterns of what is not served."""
     if value in ("!", "+", "-"):
         yield f"{show(value)} is an instruction of rsync's filters, not a pattern", "Name what is not to be served"
+
+
+@_each
+@_after(_word)
+def _refusal(value: str) -> Iterator[Complaint]:
+    """A list of options of rsync, as ``refuse options`` takes them."""
+    if not rsyncd_refusals.is_known(value):
+        near = difflib.get_close_matches(value.lstrip("!-").lower(), sorted(rsyncd_refusals.NAMES), n=1)
+        yield (
+            f"rsync knows no option {show(value)}, and would refuse nothing by it",
+            f"Did you mean '{near[0]}'?" if near else "Take the names in rsync(1), without the dashes",
+        )
+
+
+def _refusals(option: Option, value: object) -> Iterator[Complaint]:
+    """The same, of which something must be refused."""
+    yield from _refusal(option, value)
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, str) and item.startswith("!") for item in value):
+        yield "it only says what is allowed, so that nothing is refused", "Begin with '*' to refuse all that isn't named"
 
 
 def _addresses(option: Option, value: object) -> Iterator[Complaint]:
@@ -342,13 +397,13 @@ def _command(value: str) -> Iterator[Complaint]:
         yield f"{show(value)} holds {show(strange)}, of which a shell would make something", "Put it into a script, and name the script"
     elif ".." in value.partition(" ")[0].split("/"):
         yield f"{show(value)} holds '..'", "Write the path without it"
-    elif value.startswith(_NO_PLACES):
+    elif plain(value).startswith(_NO_PLACES):
         yield f"{show(value)} lies where everybody writes, or isn't on a disk", "Move it, to /usr/local/sbin for example"
 
 
-@_after(_file)
+@_after(_path)
 def _log_file(value: str) -> Iterator[Complaint]:
-    if value.startswith(_NO_PLACES):
+    if plain(value).startswith(_NO_PLACES):
         yield f"{show(value)} lies where a log can't: everybody writes there, or it isn't on a disk", "Move it, to /var/log for example"
 
 
@@ -460,10 +515,13 @@ def _or_none(rule: Rule) -> Rule:
 
 
 @_or_none
-@_after(_file)
+@_after(_path)
 def _own_log(value: str) -> Iterator[Complaint]:
     """The path of a log file in a directory of its own."""
-    if value.count("/") < 4:
+    directory = plain(value).rpartition("/")[0]
+    if value.endswith(("/", "/.")):
+        yield f"{show(value)} names a directory", "Give the path of a file, such as /var/log/mirrornet-rsyncd/rsyncd.log"
+    elif directory in SYSTEM_DIRECTORIES or directory.count("/") < 2 or (directory + "/").startswith(_NO_LOGS):
         yield (
             f"{show(value)} lies in a directory that belongs to others, and connections may write to all of the log's directory",
             "Give it a directory of its own, such as /var/log/mirrornet-rsyncd/rsyncd.log",
@@ -500,6 +558,7 @@ KINDS: dict[str, Callable[[Option, object], Iterator[Complaint]]] = {
     "flag_file": _flag_file,
     "host_name": _host_name,
     "inside": _inside,
+    "lock_file": _lock_file,
     "log_file": _log_file,
     "log_format": _log_format,
     "module_name": _module_name,
@@ -508,7 +567,9 @@ KINDS: dict[str, Callable[[Option, object], Iterator[Complaint]]] = {
     "own_addresses": _own_addresses,
     "own_directory": _or_none(_file),
     "own_log": _own_log,
+    "path": _path,
     "patterns": _patterns,
+    "refusals": _refusals,
     "rules": _rules,
     "secrets": _secrets,
     "sources": _sources,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import rsyncd
-from .job import NAME, SYSTEM_DIRECTORIES
+from .job import NAME
 from .rsyncd import Problem
 from .rsyncd_options import Option
 from .rsyncd_values import KINDS, covers, show, suggest
@@ -71,9 +71,6 @@ def check(uploads: object, logins: Iterable[str], modules: Sequence[object]) -> 
     for option in _VALUES:
         if option.name in given:
             problems += [Problem(VARIABLE, option.name, *complaint) for complaint in KINDS[option.kind](option, given[option.name])]
-    if str(given.get("path", "")).rstrip("/") in SYSTEM_DIRECTORIES:
-        remedy = "Give reports a directory of their own, which the role makes"
-        problems.append(Problem(VARIABLE, "path", f"{show(given['path'])} is a directory of the system", remedy))
     problems += [Problem(VARIABLE, "jobs", *complaint) for complaint in _jobs(given.get("jobs"), modules)]
     return problems
 
