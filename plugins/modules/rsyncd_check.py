@@ -316,7 +316,7 @@ def check_host(params, problems):
     if "config_path" in options and prefix + "config_path" not in at_fault:
         problems += rsyncd_host.check_config_path(options["config_path"], prefix + "config_path")
     if not {prefix + "fail2ban", prefix + "log_file", prefix + "metrics_directory"} & at_fault:
-        problems += rsyncd_host.check_log(options, rsyncd_host.find_rsync(), prefix)
+        problems += rsyncd_host.check_log(options, params["modules"], rsyncd_host.find_rsync(), prefix)
     if prefix + "firewall" not in at_fault:
         problems += firewall.check(options.get("firewall", "none"), prefix)
     if "port" in options and not {prefix + "port", prefix + "addresses"} & at_fault:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirrornet import rsyncd, rsyncd_host
+from mirrornet import files, rsyncd, rsyncd_host
 
 #: The address that stands for all of IPv4's.
 EVERYWHERE = str(ip_address(0))
@@ -105,6 +105,7 @@ def program(path: Path, mode: int = 0o755) -> str:
     return str(path)
 
 
+@pytest.mark.usefixtures("own_ground")
 def test_files_and_programs_that_are_there_pass(tmp_path: Path) -> None:
     (tmp_path / "patterns").touch()
     (tmp_path / "secrets").touch(mode=0o600)
@@ -148,17 +149,38 @@ def test_a_file_of_passwords_for_all_to_read_is_refused(tmp_path: Path) -> None:
     assert "is not a file itself" in complaints(tree(tmp_path, secrets_file=str(tmp_path / "link")))[0]
 
 
-def test_what_belongs_to_others_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_passwords_of_somebody_else_s_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "secrets").touch(mode=0o600)
-    name = program(tmp_path / "check")
     monkeypatch.setattr(rsyncd_host, "_TRUSTED", {12345})
-    first, second = complaints(tree(tmp_path, secrets_file=str(tmp_path / "secrets"), pre_xfer_exec=name))
-    assert "secrets_file: " in first
-    assert "does not belong to root, so rsync would refuse each login" in first
-    assert "pre_xfer_exec: " in second
-    assert "runs as root, and others than root may change it" in second
+    (said,) = complaints(tree(tmp_path, secrets_file=str(tmp_path / "secrets")))
+    assert "secrets_file: " in said
+    assert "does not belong to root, so rsync would refuse each login" in said
 
 
+@pytest.fixture
+def somebody_else_s(own_ground: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of another account's, that nobody else may write."""
+    place = own_ground / "somebody-s"
+    place.mkdir()
+    seen = files._status
+
+    def status(path: Path) -> os.stat_result:
+        found = seen(path)
+        return os.stat_result([*found[:4], 4_000_000, *found[5:]]) if path == place else found
+
+    monkeypatch.setattr(files, "_status", status)
+    return place
+
+
+def test_a_program_or_log_in_somebody_else_s_directory_is_refused(somebody_else_s: Path) -> None:
+    below = somebody_else_s / "below"
+    below.mkdir()
+    first, second = complaints(tree(somebody_else_s, pre_xfer_exec=program(below / "check"), log_file=f"{below}/archive.log"))
+    assert f"pre_xfer_exec: '{below}/check' runs as root, but '{somebody_else_s}' belongs to number 4000000" in first
+    assert f"log_file: root opens '{below}/archive.log', but '{somebody_else_s}' belongs to number 4000000" in second
+
+
+@pytest.mark.usefixtures("own_ground")
 def test_a_program_that_others_may_change_or_replace_is_refused(tmp_path: Path) -> None:
     place = tmp_path / "programs"
     place.mkdir()
@@ -167,20 +189,21 @@ def test_a_program_that_others_may_change_or_replace_is_refused(tmp_path: Path) 
     program(place / "report", 0o644)
     assert "is not an executable file" in complaints(tree(tmp_path, **options))[0]
     program(place / "report", 0o775)
-    assert "others than root may change it" in complaints(tree(tmp_path, **options))[0]
+    assert f"but others than root may write '{place}/report'" in complaints(tree(tmp_path, **options))[0]
     program(place / "report")
     assert complaints(tree(tmp_path, **options)) == []
     place.chmod(0o777)
-    assert f"others than root may replace it in '{place}'" in complaints(tree(tmp_path, **options))[0]
+    assert f"but others than root may write '{place}'" in complaints(tree(tmp_path, **options))[0]
     # A link is as good as what it leads to.
     (tmp_path / "link").symlink_to(place / "report")
-    assert "may replace it" in complaints(tree(tmp_path, early_exec=str(tmp_path / "link")))[0]
+    assert f"but others than root may write '{place}'" in complaints(tree(tmp_path, early_exec=str(tmp_path / "link")))[0]
     place.chmod(0o755)
     (place / "report").unlink()
     (place / "report").mkdir()
     assert "is not an executable file" in complaints(tree(tmp_path, **options))[0]
 
 
+@pytest.mark.usefixtures("own_ground")
 def test_a_log_that_others_could_lead_elsewhere_is_refused(tmp_path: Path) -> None:
     place = tmp_path / "logs"
     options = {"log_file": f"{place}/archive.log"}
@@ -188,8 +211,15 @@ def test_a_log_that_others_could_lead_elsewhere_is_refused(tmp_path: Path) -> No
     place.mkdir()
     (place / "archive.log").symlink_to("/etc/passwd")
     assert "is not a file itself" in complaints(tree(tmp_path, **options))[0]
-    place.chmod(0o777)
-    assert "everybody may write to the directory" in complaints(tree(tmp_path, **options))[0]
+    (place / "archive.log").unlink()
+    assert complaints(tree(tmp_path, **options)) == []
+    for mode in (0o777, 0o775, 0o1777):
+        place.chmod(mode)
+        assert f"but others than root may write '{place}', and so could lead it elsewhere" in complaints(tree(tmp_path, **options))[0]
+    place.chmod(0o755)
+    (place / "archive.log").touch(mode=0o666)
+    (place / "archive.log").chmod(0o666)
+    assert f"but others than root may write '{place}/archive.log'" in complaints(tree(tmp_path, **options))[0]
 
 
 def test_a_character_set_that_the_host_does_not_know_is_refused(tmp_path: Path) -> None:
@@ -344,7 +374,7 @@ def test_properties_of_units_are_read() -> None:
 
 def test_what_is_asked_of_the_log_must_be_possible(tmp_path: Path) -> None:
     def problems(**options: object) -> list[str]:
-        return [str(problem) for problem in rsyncd_host.check_log(options, str(old), "rsync_master_", tmp_path / "fail2ban")]
+        return [str(problem) for problem in rsyncd_host.check_log(options, [], str(old), "rsync_master_", tmp_path / "fail2ban")]
 
     old = tmp_path / "rsync"
     old.write_text("#!/bin/sh\necho rsync  version 3.2.3  protocol version 31\n")
@@ -354,4 +384,37 @@ def test_what_is_asked_of_the_log_must_be_possible(tmp_path: Path) -> None:
     assert "Install fail2ban first" in problems(fail2ban=True, log_file="")[0]
     (tmp_path / "fail2ban" / "filter.d").mkdir(parents=True)
     assert problems(fail2ban=True, log_file="", metrics_directory=str(tmp_path)) == []
-    assert "rsync 3.2.3 lets clients write lines of their own" in problems(fail2ban=True, log_file="/var/log/x/y")[0]
+    assert "rsync 3.2.3 lets clients write lines of their own" in problems(fail2ban=True, log_file=f"{tmp_path}/logs/rsyncd.log")[0]
+
+
+def test_the_log_s_directory_must_be_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "logs"
+    modules = ["no module", {"name": "a"}, {"name": "b", "log_file": f"{place}/b.log"}, {"name": "c", "log_file": "/elsewhere/c.log"}]
+
+    def said(path: str = "logs") -> str:
+        return "\n".join(map(str, rsyncd_host.check_log({"log_file": f"{tmp_path}/{path}/x.log"}, modules, None, "rsync_master_")))
+
+    assert said() == ""
+    place.mkdir()
+    for name in ("x.log", "x.log-20260101", "x.log.2.gz", "b.log"):
+        (place / name).touch()
+    assert said() == ""
+    (place / "c.log").touch()
+    assert said() == (
+        f"rsync_master_log_file: '{place}' is there already, and holds something else ('c.log'). "
+        "Give the log a directory of its own, which the role makes."
+    )
+    (place / "c.log").unlink()
+    (place / "x.log.d").mkdir()
+    assert "holds something else ('x.log.d')" in said()
+    (place / "x.log.d").rmdir()
+    (place / "x.log.1").symlink_to("/etc/passwd")
+    assert "holds something else ('x.log.1')" in said()
+    (place / "x.log.1").unlink()
+    (tmp_path / "link").symlink_to(place)
+    (tmp_path / "file").touch()
+    assert f"'{tmp_path}/link' is not a directory itself" in said("link")
+    assert f"'{tmp_path}/file' is not a directory itself" in said("file")
+    assert f"'{tmp_path}/file/below' can't be looked at: Not a directory" in said("file/below")
+    monkeypatch.setattr(rsyncd_host, "_TRUSTED", {12345})
+    assert f"'{place}' belongs to somebody else" in said()

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Callable
 
 from .certificate import check_key_file, check_pair
+from .files import only_root_writes
 from .rsyncd import Problem, check_nesting, label, read_verdict
 from .rsyncd_values import show
 
@@ -167,34 +168,27 @@ _TRUSTED = {0, os.geteuid()}
 def _program(command: str) -> Iterator[tuple[str, str]]:
     """rsync runs it as root, so nobody else may be able to change it, nor to put another in its place."""
     name = command.partition(" ")[0]
-    program = Path(os.path.realpath(name))
     try:
-        status = program.stat()
+        status = Path(name).stat()
     except OSError:
         yield f"there is no program {name!r}", "Install it first, or correct the path"
         return
+    others = only_root_writes(name)
     if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
         yield f"{name!r} is not an executable file", "Run: chmod 755"
-    elif status.st_uid not in _TRUSTED or status.st_mode & 0o022:
-        yield f"{name!r} runs as root, and others than root may change it", "Run: chown root and chmod go-w"
-    else:
-        for directory in program.parents:
-            status = directory.stat()
-            if status.st_uid not in _TRUSTED or (status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX):
-                message = f"{name!r} runs as root, and others than root may replace it in {str(directory)!r}"
-                yield message, "Move it to a directory that only root may change, such as /usr/local/sbin"
-                return
+    elif others:
+        yield f"{name!r} runs as root, but {others}", "Make it root's alone, or move it to a directory such as /usr/local/sbin"
 
 
 def _log(path: str) -> Iterator[tuple[str, str]]:
     """rsync opens it as root, before it drops its rights."""
-    directory = Path(path).parent
+    directory, others = Path(path).parent, only_root_writes(path)
     if not directory.is_dir():
         yield f"the directory {str(directory)!r} does not exist", "Create it first, or give another path"
-    elif directory.stat().st_mode & 0o002:
-        yield f"everybody may write to the directory {str(directory)!r}", "Give a path in a directory of root's"
     elif os.path.lexists(path) and (Path(path).is_symlink() or not Path(path).is_file()):
         yield f"{path!r} is not a file itself", "Give the path of a file"
+    elif others:
+        yield f"root opens {path!r}, but {others}, and so could lead it elsewhere", "Give a path in a directory of root's, such as /var/log"
 
 
 def _charset(name: str) -> Iterator[tuple[str, str]]:
@@ -483,9 +477,39 @@ def read_properties(text: str) -> list[dict[str, list[str]]]:
 # What is done with the log.
 
 
-def check_log(options: Mapping[str, object], rsync: str | None, prefix: str, fail2ban: Path = Path("/etc/fail2ban")) -> list[Problem]:
-    """Whether the host can do with the log what is asked for."""
+def _log_directory(directory: Path, logs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Why a directory can't become that of the log alone: the role takes it for itself, and connections may write to all of it."""
+    remedy = "Give the log a directory of its own, which the role makes"
+    try:
+        status = directory.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield f"{show(str(directory))} can't be looked at: {error.strerror}", remedy
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        yield f"{show(str(directory))} is not a directory itself", remedy
+    elif status.st_uid not in _TRUSTED:
+        yield f"{show(str(directory))} belongs to somebody else", remedy
+    else:
+        # Rotation adds to a name.
+        ours = tuple(Path(log).name for log in logs if Path(log).parent == directory)
+        strange = sorted(
+            path.name for path in directory.iterdir() if not path.name.startswith(ours) or path.is_symlink() or not path.is_file()
+        )
+        if strange:
+            yield f"{show(str(directory))} is there already, and holds something else ({show(strange[0])})", remedy
+
+
+def check_log(
+    options: Mapping[str, object], modules: Sequence[object], rsync: str | None, prefix: str, fail2ban: Path = Path("/etc/fail2ban")
+) -> list[Problem]:
+    """Whether the host can do with the log what is asked for. ``modules`` may have logs of their own beside it."""
     problems = []
+    log = options.get("log_file")
+    if isinstance(log, str) and log:
+        logs = [log, *(str(module["log_file"]) for module in modules if isinstance(module, Mapping) and "log_file" in module)]
+        problems += [Problem(prefix + "log_file", "", *complaint) for complaint in _log_directory(Path(log).parent, logs)]
     directory = options.get("metrics_directory")
     if isinstance(directory, str) and directory and not Path(directory).is_dir():
         remedy = "Install what reads it first, such as Prometheus' node exporter, or correct the path"
