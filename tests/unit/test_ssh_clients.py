@@ -315,12 +315,19 @@ def test_a_sound_configuration_takes_ours(places: ssh_host.Places) -> None:
     assert not places.settings.exists()
 
 
+@pytest.mark.parametrize("users", ["admin daemon", "admin dae*", "admin daemon@192.0.2.*", "*@192.0.2.*"])
+def test_an_account_that_is_admitted_from_somewhere_is_admitted(places: ssh_host.Places, users: str) -> None:
+    (places.settings.parent / "00-first.conf").write_text(f"AllowUsers {users}\n")
+    assert said_of(places) == ""
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("sshd_config.d/00-first.conf", "Match User daemon\n  PermitTTY yes\n", "it would take PermitTTY yes from another place"),
         ("sshd_config.d/00-first.conf", "Match all\n  AuthorizedKeysFile .ssh/keys\n", "AuthorizedKeysFile .ssh/keys from another place"),
         ("sshd_config.d/00-first.conf", "AllowUsers admin\n", "its AllowUsers does not name daemon"),
+        ("sshd_config.d/00-first.conf", "AllowUsers admin@daemon\n", "its AllowUsers does not name daemon"),
         ("sshd_config.d/00-first.conf", "DenyUsers games daemon\n", "its DenyUsers names daemon"),
         ("sshd_config.d/00-first.conf", "NoSuchSetting yes\n", "it does not take its configuration"),
         ("sshd_config", "UsePAM no\n", "does not include"),

@@ -202,8 +202,11 @@ def _effective(said: str, user: str, places: Places) -> Iterator[tuple[str, str]
                 f"for {user} it would take {name} {' '.join(found)} from another place of its configuration, instead of {wanted}",
                 f"Keep {user} out of the Match block that says so",
             )
-    for name, patterns in (("AllowUsers", values.get("allowusers")), ("AllowGroups", values.get("allowgroups"))):
-        if patterns and not any(fnmatch.fnmatchcase(user, word) for line in patterns for word in line.split()):
+    # A name of AllowUsers may have a host after it, from which alone it's admitted.
+    users = [word.partition("@")[0] for line in values.get("allowusers", []) for word in line.split()]
+    groups = [word for line in values.get("allowgroups", []) for word in line.split()]
+    for name, patterns in (("AllowUsers", users), ("AllowGroups", groups)):
+        if patterns and not any(fnmatch.fnmatchcase(user, pattern) for pattern in patterns):
             yield f"its {name} does not name {user}, so that nobody could log in", f"Add {user} there"
     for name in ("DenyUsers", "DenyGroups"):
         if any(fnmatch.fnmatchcase(user, word) for line in values.get(name.lower(), []) for word in line.split()):
