@@ -363,6 +363,34 @@ def test_a_connection_may_write_to_writable_trees_alone() -> None:
     assert "ReadWritePaths" not in unit(render("mirrornet-rsyncd@.service.j2", rsync_master_modules=MODULES[:2]))
 
 
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("mirrornet-rsyncd@.service.j2", ['"--config=/etc/$${HOME}/a$$b.conf"']),
+        ("mirrornet-rsyncd-daemon.service.j2", ['"--config=/etc/$${HOME}/a$$b.conf"']),
+        (
+            "mirrornet-traffic.service.j2",
+            ['"--config=/etc/$${HOME}/a$$b.conf"', '"--log-file=/var/log/$$x/l"', '"--output=/var/lib/$$y/mirrornet_rsync.prom"'],
+        ),
+    ],
+)
+def test_systemd_puts_nothing_in_place_of_a_dollar_sign(template: str, words: list[str]) -> None:
+    module = {"name": "a", "path": "/srv/$z", "read_only": False, "hosts_allow": ["*"]}
+    said = unit(
+        render(
+            template,
+            rsync_master_modules=[module],
+            rsync_master_config_path="/etc/${HOME}/a$b.conf",
+            rsync_master_log_file="/var/log/$x/l",
+            rsync_master_metrics_directory="/var/lib/$y",
+            __rsync_master_frontends=INTERNAL["__rsync_master_frontends"],
+        )
+    )
+    assert [word for word in words if word in said["ExecStart"][0]] == words
+    # Where no command is called, it is a letter like others.
+    assert said["ReadWritePaths"] == ['"/var/lib/$y"' if "traffic" in template else '-"/srv/$z"']
+
+
 def test_a_connection_has_only_the_rights_that_what_it_serves_needs() -> None:
     # Beside the socket's connections this is what all services that serve trees include.
     for needs, capability, home in (([], False, "yes"), (["search"], True, "yes"), (["home"], False, "read-only")):
