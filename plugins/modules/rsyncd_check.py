@@ -15,6 +15,7 @@ description:
   - rsync itself takes an unknown parameter or a badly written truth value for a line in its log and goes on serving.
     A typo in C(hosts allow) opens the module to everybody that way.
   - Changes nothing, and works where rsync isn't installed yet; then only rsync's own opinion is missing.
+  - Warns of a frontend with which one client can hold all connections.
   - Warns of known vulnerabilities of the host's rsync, as far as the changelog of its package doesn't name them as fixed.
 options:
   modules:
@@ -428,6 +429,8 @@ def main():
     problems = rsyncd.in_order(problems)
     # One of the modules for reports says what all of them would.
     for warning in rsyncd.advise([*params["modules"], *params["uploads"][:1]], version):
+        module.warn(warning)
+    for warning in frontend.advise(found.get("frontend", ""), params["options"], params["prefix"]):
         module.warn(warning)
     changelog = cves.changelog(rsync or "")
     unfixed = cves.unfixed(version, changelog)

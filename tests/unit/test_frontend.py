@@ -37,6 +37,15 @@ def test_what_a_frontend_cannot_do_is_refused(name: str, options: dict[str, Any]
     assert [said in problem for problem in problems] == ([True] if said else [])
 
 
+@pytest.mark.parametrize("name", ["daemon", "inetd", "xinetd", "systemd_socket", ""])
+@pytest.mark.parametrize("limit", [0, 1, None])
+def test_one_client_that_can_hold_all_connections_is_a_warning(name: str, limit: int | None) -> None:
+    told = frontend.advise(name, {} if limit is None else {"max_connections_per_source": limit}, "rsync_master_")
+    assert len(told) == (name in ("daemon", "inetd") and limit == 0)
+    assert all("one client can hold all connections" in line for line in told)
+    assert all("Set rsync_master_max_connections_per_source: 20" in line for line in told)
+
+
 def test_a_superserver_that_serves_something_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "usr/sbin").mkdir(parents=True)
     (tmp_path / "usr/sbin/inetd").touch()

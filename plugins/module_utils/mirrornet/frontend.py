@@ -23,6 +23,8 @@ from .rsyncd_values import show
 #: Those that read their command line from a file that is split at spaces.
 _SUPERSERVERS = ("inetd", "xinetd")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@:,=-]+")
+#: Those that can't limit the connections of one client themselves.
+_UNLIMITED = ("daemon", "inetd")
 
 #: What the distributions' units of a host mean for the frontend that fits it, the first that is active.
 _RUNNING = (
@@ -70,6 +72,16 @@ def check_options(frontend: str, options: Mapping[str, object], prefix: str) -> 
             f"{show(path)} can't be written in the configuration of {frontend}",
             "Take letters, digits and '/', '.', '_', '-' alone, or choose another frontend",
         )
+
+
+def advise(frontend: str, options: Mapping[str, object], prefix: str) -> list[str]:
+    """What a frontend does with these options that deserves a second look."""
+    if frontend not in _UNLIMITED or options.get("max_connections_per_source") != 0:
+        return []
+    return [
+        f"With the frontend '{frontend}' one client can hold all connections, and so keep everybody else out."
+        f" Set {prefix}max_connections_per_source: 20, and nftables keeps each to that."
+    ]
 
 
 # Superservers.
