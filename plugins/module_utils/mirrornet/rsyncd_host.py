@@ -485,12 +485,12 @@ def _log_directory(directory: Path, logs: Sequence[str]) -> Iterator[tuple[str, 
     except FileNotFoundError:
         return
     except OSError as error:
-        yield f"{show(str(directory))} can't be looked at: {error.strerror}", remedy
+        yield f"{str(directory)!r} can't be looked at: {error.strerror}", remedy
         return
     if not stat.S_ISDIR(status.st_mode):
-        yield f"{show(str(directory))} is not a directory itself", remedy
+        yield f"{str(directory)!r} is not a directory itself", remedy
     elif status.st_uid not in _TRUSTED:
-        yield f"{show(str(directory))} belongs to somebody else", remedy
+        yield f"{str(directory)!r} belongs to somebody else", remedy
     else:
         # Rotation adds to a name.
         ours = tuple(Path(log).name for log in logs if Path(log).parent == directory)
@@ -498,7 +498,7 @@ def _log_directory(directory: Path, logs: Sequence[str]) -> Iterator[tuple[str, 
             path.name for path in directory.iterdir() if not path.name.startswith(ours) or path.is_symlink() or not path.is_file()
         )
         if strange:
-            yield f"{show(str(directory))} is there already, and holds something else ({show(strange[0])})", remedy
+            yield f"{str(directory)!r} is there already, and holds something else ({show(strange[0])})", remedy
 
 
 def check_log(
