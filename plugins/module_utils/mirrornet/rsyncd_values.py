@@ -37,6 +37,8 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?")
 _UNSEEN = ("/tmp/", "/var/tmp/")
 #: Temporary files and the kernel's own.
 _NO_PLACES = (*_UNSEEN, "/dev/", "/proc/", "/sys/", "/run/")
+#: Directories of the system that hold nothing of it: a whole disk may well be mounted there to be served.
+_FOR_DATA = frozenset(("/media", "/mnt", "/srv", "/var/www"))
 #: Programs and configuration: a directory for logs alone isn't found in there.
 _NO_LOGS = (*_NO_PLACES, "/bin/", "/boot/", "/etc/", "/lib/", "/lib32/", "/lib64/", "/sbin/", "/usr/")
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
@@ -170,7 +172,7 @@ def _tree(value: str) -> Iterator[Complaint]:
         yield f"{show(value)} would publish the whole host", "Give the directory of the tree"
     elif (plain(value) + "/").startswith(_NO_PLACES):
         yield f"{show(value)} lies where a tree can't: everybody writes there, or it isn't on a disk", "Move the tree, to /srv for example"
-    elif plain(value) in SYSTEM_DIRECTORIES:
+    elif plain(value) in SYSTEM_DIRECTORIES - _FOR_DATA:
         yield f"{show(value)} is a directory of the system", "Give the tree a directory of its own, such as /srv/archive"
 
 
