@@ -88,6 +88,7 @@ bench-trees: venv ## Measure whole trees beside plain rsync (BENCH_TREES="10000 
 
 soak: venv ## Kill runs by the hundred (SOAK_KILLS=200) and start them together 60 times: about 15 minutes
 	PYTHONPATH=tests/unit pytest -n auto -q -p conftest tests/soak
+	EVERY_STEP=1 pytest -n auto -q -k "killed" tests/unit/test_change.py tests/unit/test_fast_bad_days.py tests/unit/test_fast_signed.py
 
 # == Parts
 .PHONY: packages venv hosts build docs clean distclean

@@ -24,6 +24,7 @@ from mirrornet.spool import Spool
 from trees import Scramble, delta, describe
 
 ROUNDS = int(os.environ.get("CHANGE_ROUNDS", "12"))
+EVERY_STEP = bool(os.environ.get("EVERY_STEP"))
 
 
 @contextmanager
@@ -246,6 +247,11 @@ def killed_before(step: int, target: Path, found: Change) -> bool:
     return code == 9
 
 
+def next_step(step: int, of: int) -> int:
+    """Before which step to kill next: each one if that is asked for, else the fewer the further it has come, one ``of`` so many."""
+    return step + 1 + (0 if EVERY_STEP else step // of)
+
+
 def remove(top: Path) -> None:
     """Also what is in directories that their owner may not write to."""
     for directory, names, dummy in os.walk(os.fsencode(top)):
@@ -288,7 +294,7 @@ def test_killed_between_any_two_steps(master: Path, target: Path, tmp_path: Path
         assert describe(target) == after, f"killed before step {step}"
         remove(target)
         subprocess.run(["cp", "-a", saved, target], check=True)
-        step += 1 + step // 20
+        step = next_step(step, 20)
     assert step > 10
     assert describe(target) == after
 

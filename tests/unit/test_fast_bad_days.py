@@ -26,7 +26,7 @@ from mirrornet.record import replace
 from mirrornet.report import Report, utc
 from mirrornet.run import Run
 from publishing import published
-from test_change import Killed, remove
+from test_change import Killed, next_step, remove
 from test_fast import USUAL, is_same, log, next_tier, own_head, settle
 from trees import Scramble, delta, describe, edit_in_place
 
@@ -696,7 +696,7 @@ class TestKilled:
             assert mirror.pull(**options).way == "same", f"killed before step {step}"
             remove(mirror.base)
             subprocess.run(["cp", "-a", saved, mirror.base], check=True)
-            step += 1 + step // 4
+            step = next_step(step, 4)
         assert step > 20
         assert is_same(mirror, master.tree)
 

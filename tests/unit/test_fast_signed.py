@@ -17,7 +17,7 @@ from conftest import Master, Mirror, free_port, tree
 from heads import Publisher
 from mirrornet import bring, head, spool
 from mirrornet.report import Report
-from test_change import remove
+from test_change import next_step, remove
 from test_fast import is_same, log, own_head
 from test_fast_bad_days import BREAKS, run_killed_before
 from trees import describe
@@ -103,7 +103,7 @@ def test_a_first_copy_that_is_killed_goes_on(trusting: Trusting, tmp_path: Path,
         brought.add(report.files)
         remove(mirror.base)
         subprocess.run(["cp", "-a", saved, mirror.base], check=True)
-        step += 1 + step // 4
+        step = next_step(step, 4)
     assert is_same(mirror, tree)
     assert brought >= {0, 9}
 
