@@ -477,6 +477,29 @@ class TestEpochs:
         assert mirror.pull(**USUAL).way == "deltas"
         assert is_same(mirror, master.tree)
 
+    def test_an_approval_of_an_older_serial_outlasts_the_full_check(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        """rsync makes the tree the older one then, and its head is only followed after that; perhaps with another one published meanwhile."""
+        settle(mirror, publisher)
+        before, head = (publisher.serial, publisher.index, publisher.entries), (publisher.own / "head").read_bytes()
+        for number in range(4):
+            (master.tree / f"lost-{number}").write_text("lost")
+            publisher.publish()
+        assert mirror.pull(**USUAL).way == "deltas"
+        publisher.serial, publisher.index, publisher.entries = before
+        (publisher.own / "head").write_bytes(head)
+        for number in range(4):
+            (master.tree / f"lost-{number}").unlink()
+        publisher.publish()
+        assert mirror.pull(**USUAL).kind == "stale"
+        assert mirror.run("approve", "tree").returncode == 0
+        assert mirror.pull(**USUAL, full_check=0).way == "plain"
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+        assert mirror.pull(**USUAL).way == "manifest", log(mirror)
+        assert is_same(mirror, master.tree)
+        (publisher.own / "head").write_bytes(head)
+        assert mirror.pull(**USUAL).kind == "stale", "an older one again is another matter"
+
     def test_an_approval_of_an_older_serial_is_for_just_that_one(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
         settle(mirror, publisher)
         before, head = (publisher.serial, publisher.index, publisher.entries), (publisher.own / "head").read_bytes()
@@ -557,6 +580,21 @@ class TestTiers:
         assert [fresh.pull(**USUAL).way for dummy in range(3)] == ["plain", "manifest", "same"], log(fresh)
         assert published(fresh.target, without=[2]).entries == describe(master.tree)
         assert not (fresh.target / ".mirrornet" / "delta-2.gz").exists()
+
+    def test_a_delta_of_no_use_is_not_needed_where_the_former_list_is_here(
+        self, master: Master, mirror: Mirror, publisher: Publisher
+    ) -> None:
+        settle(mirror, publisher)
+        for number in range(6):
+            if number == 2:
+                edit_in_place(master.tree / "release-0" / "file-0.txt")
+            (master.tree / f"new-{number}").write_text("new")
+            publisher.publish()
+        (publisher.own / "delta-4.gz").write_bytes(b"garbage")
+        (publisher.own / "recent").unlink()
+        assert mirror.pull(**USUAL).way == "manifest", log(mirror)
+        assert is_same(mirror, master.tree)
+        assert not (mirror.target / ".mirrornet" / "delta-4.gz").exists()
 
     def test_a_tree_is_on_the_disk_before_its_head(self, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also if rsync had brought it, and the head only turns out to be its."""

@@ -224,7 +224,7 @@ def _adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None, p
         path.unlink(missing_ok=True)
     void = {source: what for source, what in fast.remembered(run, "void").items() if source != origin}
     trusted = {"head": head.gist(data), "keys": list(run.job.trusted_keys)} if run.job.trusted_keys else {}
-    fast.note(run, seen={}, since={}, toward={}, void=void, trusted=trusted)
+    fast.note(run, seen={}, since={}, toward={}, agreed={}, void=void, trusted=trusted)
     shutil.rmtree(own / INCOMING, ignore_errors=True)
 
 

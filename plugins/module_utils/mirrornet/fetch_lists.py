@@ -128,8 +128,7 @@ class Lists:
         """Have whatever the index names, as far as the source has it, with none of it unread. Raises Doubt if the tree can't be had from it."""
         self.fetch_all(index)
         for name, one in _named(index).items():
-            if name not in self.proven:
-                self._prove(name, one)
+            self.has(name, one)
         for name in _to_all_of(index):
             if name not in self.proven:
                 raise Doubt(f"{name} is missing, or not the one that its index lists")
@@ -157,12 +156,14 @@ class Lists:
             same = former.get(name)
             if same is not None and (same.sha256, same.size) == (one.sha256, one.size) and self.path(name) == self.own / name:
                 self.proven.add(name)
-            elif not self._prove(name, one):
-                self._prove(name, one)  # The tree's own, in place of a fresh one that was of no use.
+            elif not self.has(name, one):
+                self.has(name, one)  # The tree's own, in place of a fresh one that was of no use.
         return index
 
-    def _prove(self, name: str, one: Listed) -> bool:
+    def has(self, name: str, one: Listed) -> bool:
         """Whether a list is here and is what an index lists; a fresh one that isn't is removed. Raises OSError, Failure (``time_limit``)."""
+        if name in self.proven:
+            return True
         path = self.path(name)
         if path is None:
             return False

@@ -131,10 +131,15 @@ def _been(run: Run) -> list[Head] | None:
         return None
     for gist in [*since, *fast.remembered(run, "toward").get("heads", ())]:
         try:
-            heads.append(head.parse(f"{gist}\n".encode("ascii", "replace")))
+            heads.append(_from_gist(gist))
         except Failure:
             return None
     return heads
+
+
+def _from_gist(gist: object) -> Head:
+    """The head that ``head.gist`` was made of, without its signature. Raises Failure."""
+    return head.parse(f"{gist}\n".encode("ascii", "replace"))
 
 
 def _verify(run: Run, new: Head) -> None:
@@ -149,6 +154,10 @@ def _verify(run: Run, new: Head) -> None:
 def _refuse_older(run: Run, origin: str, new: Head, former: Head) -> None:
     """Pass a source over that is behind; and for a job with trusted keys, one whose row of serials doesn't go on from ours."""
     name = run.job.name
+    # What an operator has agreed to counts also if it takes more than one run to get there, as by way of rsync's comparison.
+    agreed = fast.remembered(run, "agreed").get("head")
+    if agreed is not None and not run.job.trusted_keys:
+        former = _from_gist(agreed)
     if new.epoch == former.epoch and (new.serial > former.serial or (new.serial == former.serial and new.index == former.index)):
         return
     if new.epoch == former.epoch and new.serial < former.serial:
@@ -167,6 +176,8 @@ def _refuse_older(run: Run, origin: str, new: Head, former: Head) -> None:
     digest = f"{new.epoch}-{new.serial}-{new.index}"
     if approval.is_given(run.places, name, "older_head", digest):
         run.recorder.log(f"An operator has approved: {message}")
+        if not run.job.trusted_keys:
+            fast.note(run, agreed={"head": head.gist(new.line)})
         return
     approval.remember(run.places, name, "older_head", digest, message)
     raise failure
@@ -249,7 +260,7 @@ def _suspects(run: Run, new: Head, index: Index, lists: Lists) -> Suspects | Non
             continue
         deltas = index.since(known)
         former = lists.former(known)
-        if deltas and all(lists.path(head.delta_name(one.serial)) is not None for one in deltas):
+        if deltas and all(lists.has(head.delta_name(one.serial), one) for one in deltas):
             named.append(entry.combine([lists.entries(one.serial, one.size, one.sha256, delta=True) for one in deltas]))
         elif former is not None:
             formers.append(former)
