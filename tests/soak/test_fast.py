@@ -57,7 +57,7 @@ class Real:
             assert self._desk.publish(anew=True).outcome == "published"
             return
         for number in range(3):
-            (self._desk.tree / "turn").write_text(f"{self._turn} {number}")
+            os.utime(self._desk.tree, (0, 10 * self._turn + number))
             assert self._desk.publish(keep=1).outcome == "published"
 
 
