@@ -10,19 +10,62 @@ import random
 import subprocess
 import time
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from conftest import Master, Mirror, wait_until
 from heads import Publisher
+from publishing import Desk
 from trees import Scramble, describe
 
 ROUNDS = int(os.environ.get("SOAK_KILLS", "200"))
 
 
-@pytest.mark.parametrize("seed", range(4))
+class Publishing(Protocol):
+    """Somebody who publishes the master's tree."""
+
+    def publish(self) -> object: ...
+
+    def publish_apart(self) -> None:
+        """So that no delta leads there from what was published before."""
+
+
+class Simple(Publisher):
+    """As simple as can be."""
+
+    def publish_apart(self) -> None:
+        if self.serial % 2:
+            self.new_epoch("abcdef"[self.serial % 6])
+        else:
+            self.index = None
+            self.serial += 1
+        self.publish()
+
+
+class Real:
+    """With the command's own procedure."""
+
+    def __init__(self, master: Master) -> None:
+        self._desk, self._turn = Desk(master.base, {"keep": 10}), 0
+
+    def publish(self) -> None:
+        assert self._desk.publish().outcome in ("published", "unchanged")
+
+    def publish_apart(self) -> None:
+        self._turn += 1
+        if self._turn % 2:
+            assert self._desk.publish(anew=True).outcome == "published"
+            return
+        for number in range(3):
+            os.utime(self._desk.tree, (0, 10 * self._turn + number))
+            assert self._desk.publish(keep=1).outcome == "published"
+
+
+@pytest.mark.parametrize("seed", range(6))
 def test_edits_and_kills(master: Master, mirror: Mirror, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    publisher, scramble = Publisher(master.tree, deltas=10, contents=seed % 2 > 0), Scramble(master.tree, seed)
+    publisher: Publishing = Real(master) if seed > 3 else Simple(master.tree, deltas=10, contents=seed % 2 > 0)
+    scramble = Scramble(master.tree, seed)
     options = {"sources": [master.url("own")], "max_delete_percent": 100}
     scramble.edit(100)
     publisher.publish()
@@ -30,19 +73,20 @@ def test_edits_and_kills(master: Master, mirror: Mirror, tmp_path: Path, seed: i
     ways: dict[str | None, int] = {}
     for number in range(ROUNDS):
         if chance.random() < 0.1:
-            # Without edits: across epochs, as for rsync, a file of the same size and time counts as the same.
-            publisher.new_epoch("abcdef"[number % 6])
-            publisher.publish()
+            scramble.edit(chance.randrange(1, 12))
+            publisher.publish_apart()
             assert mirror.pull(**options).way == "manifest"
+            assert describe(mirror.target) == describe(master.tree), f"round {number}, with no delta that leads there"
         for dummy in range(chance.randrange(1, 4)):
             scramble.edit(chance.randrange(1, 12))
             publisher.publish()
+        if chance.random() < 0.1:
+            # What the run that is killed brings may be in neither of the trees beside it.
+            kill_a_run(mirror, chance)
+            scramble.edit(chance.randrange(1, 12))
+            publisher.publish_apart()
         if chance.random() < 0.5:
-            run = mirror.start("pull", "tree")
-            time.sleep(chance.uniform(0, 1))
-            run.kill()
-            run.communicate()
-            wait_until(mirror.is_free, "the orphaned rsync to end")
+            kill_a_run(mirror, chance)
         report = mirror.pull(**options)
         assert report.outcome in ("updated", "unchanged"), f"round {number}: {report.line()}"
         ways[report.way] = ways.get(report.way, 0) + 1
@@ -56,3 +100,11 @@ def test_edits_and_kills(master: Master, mirror: Mirror, tmp_path: Path, seed: i
     # A time that differs by less than a second is the same to rsync.
     seconds = [[entry._replace(mtime=entry.mtime // 10**9) for entry in describe(top)] for top in (plain, mirror.target)]
     assert seconds[0][1:] == seconds[1][1:]
+
+
+def kill_a_run(mirror: Mirror, chance: random.Random) -> None:
+    run = mirror.start("pull", "tree")
+    time.sleep(chance.uniform(0, 1))
+    run.kill()
+    run.communicate()
+    wait_until(mirror.is_free, "the orphaned rsync to end")

@@ -92,12 +92,16 @@ class Published:
     deltas: dict[int, list[Entry]] = field(default_factory=dict)
 
 
-def published(tree: Path) -> Published:
-    """Head, index, lists, each checked as a mirror checks them."""
+def published(tree: Path, without: Sequence[int] = ()) -> Published:
+    """Head, index, lists, each checked as a mirror checks them; ``without`` are deltas that needn't be there."""
     own = tree / ".mirrornet"
     parsed = head.parse((own / "head").read_bytes())
     index = head.parse_index((own / head.index_name(parsed.serial)).read_bytes(), parsed)
-    deltas = {delta.serial: list(read(own / head.delta_name(delta.serial), delta.size, delta.sha256, delta=True)) for delta in index.deltas}
+    deltas = {
+        delta.serial: list(read(own / head.delta_name(delta.serial), delta.size, delta.sha256, delta=True))
+        for delta in index.deltas
+        if delta.serial not in without
+    }
     manifest = list(read(own / head.manifest_name(index.manifest.serial), index.manifest.size, index.manifest.sha256))
     whole = merge(manifest, [deltas[delta.serial] for delta in index.after_manifest])
     return Published(parsed, index, list(counted(whole, parsed.counts)), deltas)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from typing import Any
 import pytest
 from mirrornet import apply, change, spool
 from mirrornet.below import Below, Unexpected
-from mirrornet.change import Change
+from mirrornet.change import Change, Suspects
 from mirrornet.coming import Coming
 from mirrornet.entry import Entry, combine
 from mirrornet.spool import Spool
 from trees import Scramble, delta, describe
 
 ROUNDS = int(os.environ.get("CHANGE_ROUNDS", "12"))
+EVERY_STEP = bool(os.environ.get("EVERY_STEP"))
 
 
 @contextmanager
@@ -78,7 +80,7 @@ def by_deltas(target: Path, records: list[Entry]) -> Change:
         return change.from_deltas(one, records, room=room(target))
 
 
-def by_manifest(target: Path, entries: list[Entry], **how: Any) -> Change:
+def by_manifest(target: Path, entries: Iterable[Entry], **how: Any) -> Change:
     with below(target) as one:
         return change.from_manifest(one, iter(entries), room=room(target), **how)
 
@@ -145,6 +147,71 @@ def test_a_manifest_repairs_whatever_was_done_to_the_mirror(master: Path, target
         assert describe(target) == describe(master), f"round {number}"
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("by", ["lists", "deltas"])
+def test_suspects_are_all_whose_content_may_be_another(master: Path, target: Path, by: str, seed: int) -> None:
+    """By the list of the former tree, or by deltas since then, two of each: files edited in place are found, and few others are read."""
+    scramble = Scramble(master, 600 + seed)
+
+    def suspected(now: list[Entry], known: list[list[Entry]]) -> Suspects:
+        return Suspects(map(iter, known), ()) if by == "lists" else Suspects((), (iter(delta(one, now)) for one in known))
+
+    for number in range(ROUNDS):
+        held = describe(target)
+        scramble.edit(10 if number else 60)
+        known = [held, describe(master)]
+        scramble.edit(10)
+        now = describe(master)
+        suspects = suspected(now, known)
+        asked = {entry.path for entry in suspects.watch(now) if entry.path in suspects}
+        files = {entry.path: entry for entry in now if entry.kind == "f"}
+        same = [{entry.path: entry for entry in one} for one in known]
+        assert {path for path in files if any(path not in one or one[path].digest != files[path].digest for one in same)} <= asked
+        if by == "lists":
+            assert asked.isdisjoint(path for path in files if all(one.get(path) == files[path] for one in same))
+        suspects = suspected(now, known)
+        found = by_manifest(target, suspects.watch(now), suspects=suspects)
+        stage(master, target, found)
+        carry_out(target, found)
+        assert describe(target) == now, f"round {number}"
+
+
+class TestFurtherNames:
+    """They are little to write, and may be many."""
+
+    def test_those_that_are_as_they_should_be_cost_no_memory(self, target: Path) -> None:
+        for number in range(100):
+            (target / f"{number:03d}").mkdir()
+            for name in range(100):
+                if number == name == 0:
+                    (target / "000" / "000").write_text("content")
+                else:
+                    os.link(target / "000" / "000", target / f"{number:03d}" / f"{name:03d}")
+        entries = describe(target)
+        tracemalloc.start()
+        try:
+            found = by_manifest(target, entries)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert found.steps == 0
+        assert peak < 500_000, "a path alone has 57 bytes here, and there are 10,000"
+
+    def test_others_count_before_they_are_kept(self, target: Path) -> None:
+        first = Entry("f", b"a", 0o644, 0, 1, "A" * 43)
+        read = 0
+
+        def entries() -> Iterator[Entry]:
+            nonlocal read
+            for entry in [Entry("d", b"", 0o755, 0), first, *(Entry("h", b"b%06d" % number, target=b"a") for number in range(10_000))]:
+                read += 1
+                yield entry
+
+        with pytest.raises(change.TooMuch):
+            by_manifest(target, entries(), most=100)
+        assert read < 110
+
+
 class Killed:
     """In a child process: ends it, as kill -9 would, before the n-th call that changes something."""
 
@@ -178,6 +245,11 @@ def killed_before(step: int, target: Path, found: Change) -> bool:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in (0, 9)
     return code == 9
+
+
+def next_step(step: int, of: int) -> int:
+    """Before which step to kill next: each one if that is asked for, else the fewer the further it has come, one ``of`` so many."""
+    return step + 1 + (0 if EVERY_STEP else step // of)
 
 
 def remove(top: Path) -> None:
@@ -222,7 +294,7 @@ def test_killed_between_any_two_steps(master: Path, target: Path, tmp_path: Path
         assert describe(target) == after, f"killed before step {step}"
         remove(target)
         subprocess.run(["cp", "-a", saved, target], check=True)
-        step += 1 + step // 20
+        step = next_step(step, 20)
     assert step > 10
     assert describe(target) == after
 

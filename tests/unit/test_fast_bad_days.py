@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import subprocess
 import time
@@ -17,13 +19,16 @@ from typing import Any
 import pytest
 from conftest import Master, Mirror, free_port, tree
 from heads import Publisher
-from mirrornet import apply, bring, fast, pull
+from mirrornet import apply, bring, coming, fast, follow, pull
 from mirrornet.entry import Entry
+from mirrornet.errors import Exit
 from mirrornet.record import replace
 from mirrornet.report import Report, utc
-from test_change import Killed, remove
+from mirrornet.run import Run
+from publishing import published
+from test_change import Killed, next_step, remove
 from test_fast import USUAL, is_same, log, next_tier, own_head, settle
-from trees import Scramble, delta, describe
+from trees import Scramble, delta, describe, edit_in_place
 
 
 @pytest.fixture
@@ -115,6 +120,110 @@ LIES = {
 }
 
 
+def no_deltas(publisher: Publisher) -> None:
+    """As a master that keeps too few."""
+    publisher.index = None
+    publisher.serial += 1
+
+
+def from_nothing(publisher: Publisher) -> None:
+    """As a master that has lost all that it knew: its lists get names that mirrors have lists of other content under."""
+    publisher.new_epoch("b")
+    publisher.serial = 0
+    for path in publisher.own.iterdir():
+        path.unlink()
+
+
+#: What a master does so that no delta leads from what its mirrors have to what it publishes next.
+BREAKS: dict[str, Callable[[Publisher], None]] = {
+    "new-epoch": lambda publisher: publisher.new_epoch("b"),
+    "no-deltas": no_deltas,
+    "from-nothing": from_nothing,
+}
+
+
+@pytest.mark.parametrize("break_chain", BREAKS)
+class TestEditedInPlace:
+    """The same size and time, other content, and no delta that tells: size and time are what rsync goes by, but a head stands for the content."""
+
+    def test_since_the_tree_that_is_held(self, master: Master, mirror: Mirror, publisher: Publisher, break_chain: str) -> None:
+        settle(mirror, publisher)
+        for number in range(3):
+            (master.tree / f"new-{number}").write_text("new")
+            publisher.publish()
+        assert mirror.pull(**USUAL).way == "deltas"
+        edit_in_place(master.tree / "release-0" / "file-0.txt")
+        (master.tree / "release-1" / "file-1.txt").chmod(0o600)
+        BREAKS[break_chain](publisher)
+        publisher.publish()
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.files) == ("updated", "manifest", 1), log(mirror)
+        assert is_same(mirror, master.tree)
+        assert "all of it is read" not in log(mirror), "the former list tells which files may have changed"
+        assert mirror.pull(**USUAL).way == "same"
+
+    def test_since_a_tree_of_which_the_list_is_gone(self, master: Master, mirror: Mirror, publisher: Publisher, break_chain: str) -> None:
+        settle(mirror, publisher)
+        edit_in_place(master.tree / "release-0" / "file-0.txt")
+        BREAKS[break_chain](publisher)
+        publisher.publish()
+        (mirror.target / ".mirrornet" / "manifest-1.gz").write_bytes(b"damaged")
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.files) == ("updated", "manifest", 1), log(mirror)
+        assert is_same(mirror, master.tree)
+        assert "all of it is read" in log(mirror)
+
+    def test_since_the_first_copy(self, master: Master, mirror: Mirror, publisher: Publisher, break_chain: str) -> None:
+        """rsync has brought the tree, and no head of it was ours yet; also if rsync has looked again since."""
+        publisher.publish()
+        assert mirror.pull(**USUAL).way == "plain"
+        edit_in_place(master.tree / "release-0" / "file-0.txt")
+        BREAKS[break_chain](publisher)
+        publisher.publish()
+        assert mirror.pull(**USUAL, full_check=0).way == "plain"
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way) == ("updated", "manifest"), log(mirror)
+        assert is_same(mirror, master.tree)
+
+    def test_back_to_what_it_was_before_a_run_that_was_interrupted(
+        self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, break_chain: str
+    ) -> None:
+        """The list of the former tree and the next one agree; what the interrupted run had brought is in neither."""
+        settle(mirror, publisher)
+        file = master.tree / "release-0" / "file-0.txt"
+        content = file.read_bytes()
+        edit_in_place(file)
+        publisher.publish()
+        with monkeypatch.context() as broken:
+            broken.setattr(apply._Work, "finish", lambda *words: 1 / 0)
+            assert mirror.pull(**USUAL).kind == "internal"
+        assert (mirror.target / "release-0" / "file-0.txt").read_bytes() == file.read_bytes()
+        edit_in_place(file, content)
+        BREAKS[break_chain](publisher)
+        publisher.publish()
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.files) == ("updated", "manifest", 1), log(mirror)
+        assert is_same(mirror, master.tree)
+
+    def test_since_a_tree_that_came_back_from_a_snapshot(
+        self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path, break_chain: str
+    ) -> None:
+        """The mirror's tree is older than what its state says."""
+        settle(mirror, publisher)
+        saved = tmp_path / "saved"
+        subprocess.run(["cp", "-a", mirror.target, saved], check=True)
+        edit_in_place(master.tree / "release-0" / "file-0.txt")
+        publisher.publish()
+        assert mirror.pull(**USUAL).way == "deltas"
+        remove(mirror.target)
+        saved.rename(mirror.target)
+        BREAKS[break_chain](publisher)
+        publisher.publish()
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.files) == ("updated", "manifest", 1), log(mirror)
+        assert is_same(mirror, master.tree)
+
+
 @pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.replace(" ", "-"))
 def test_a_lie_ends_in_a_comparison_of_everything(master: Master, mirror: Mirror, publisher: Publisher, outside: Path, lie: str) -> None:
     (master.tree / "way").symlink_to(outside)
@@ -136,6 +245,14 @@ def test_a_lie_ends_in_a_comparison_of_everything(master: Master, mirror: Mirror
     assert mirror.pull(**USUAL).way == "manifest", log(mirror)
     assert mirror.pull(**USUAL).way == "same"
     assert is_same(mirror, master.tree)
+
+
+def test_other_counts_for_the_same_tree_are_not_believed(master: Master, mirror: Mirror, publisher: Publisher) -> None:
+    settle(mirror, publisher)
+    former = own_head(mirror)
+    publisher.write(replace(publisher.head(), entries=publisher.head().entries + 5))
+    assert mirror.pull(**USUAL).way == "plain"
+    assert own_head(mirror) == former
 
 
 class TestWhatDoesNotFit:
@@ -252,6 +369,31 @@ class TestGuards:
         report = mirror.pull(fast_path=False)
         assert (report.outcome, report.deletions) == ("updated", 5), report.line()
 
+    @pytest.mark.parametrize("max_delete", [14, 13, 5])
+    def test_the_limits_are_for_the_run(self, master: Master, mirror: Mirror, publisher: Publisher, max_delete: int) -> None:
+        """Twelve files go, their directory can't, and another way finds what is in it: all of that is told of, and held against one limit."""
+        gone = master.tree / "a-gone"
+        gone.mkdir()
+        for number in range(12):
+            (gone / f"file-{number}").write_text("x")
+        settle(mirror, publisher)
+        subprocess.run(["rm", "-r", gone], check=True)
+        publisher.publish()
+        (mirror.target / "a-gone" / "foreign").write_text("mine")
+        options = {**USUAL, "max_delete": max_delete}
+        report = mirror.pull(**options)
+        if max_delete == 5:
+            assert (report.outcome, report.kind, report.deletions) == ("held", "too_many_deletions", 0)
+            assert mirror.run("approve", "tree").returncode == 0
+            report = mirror.pull(**options)
+        assert log(mirror).count("*deleting") == report.deletions
+        if max_delete == 13:
+            assert (report.outcome, report.kind, report.deletions) == ("held", "too_many_deletions", 12), log(mirror)
+            assert "after 12 that this run has deleted already, more than max_delete of 13; nothing more was deleted" in report.message
+        else:
+            assert (report.outcome, report.deletions, report.way) == ("updated", 14, "manifest"), log(mirror)
+            assert is_same(mirror, master.tree)
+
     def test_emptied(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
         settle(mirror, publisher)
         for path in master.tree.iterdir():
@@ -294,23 +436,86 @@ class TestEpochs:
         assert (report.outcome, report.way, report.deletions) == ("updated", "manifest", 1)
         assert is_same(mirror, master.tree)
 
-    def test_a_master_that_came_back_from_a_snapshot(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
-        """It doesn't know what it had published, and gives the same serial to another tree."""
+    @pytest.mark.parametrize("since", [0, 1, 2, 3, 4])
+    def test_a_master_that_came_back_from_a_snapshot(self, master: Master, mirror: Mirror, publisher: Publisher, since: int) -> None:
+        """It doesn't know what it had published, and gives the same serials to other trees: lower ones than the mirror's, the same, higher ones."""
         settle(mirror, publisher)
-        before = (publisher.serial, publisher.index, publisher.entries)
-        head = (publisher.own / "head").read_bytes()
-        (master.tree / "lost").write_text("lost")
+        edited, time_ns = master.tree / "release-0" / "file-0.txt", master.tree.stat().st_mtime_ns
+        before, head, content = (
+            (publisher.serial, publisher.index, publisher.entries),
+            (publisher.own / "head").read_bytes(),
+            edited.read_bytes(),
+        )
+        for name in ("lost", "gone"):
+            (master.tree / name).write_text(name)
+            edit_in_place(edited, name.encode())
+            publisher.publish()
+        assert mirror.pull(**USUAL).way == "deltas"
+        former = own_head(mirror)
+        publisher.serial, publisher.index, publisher.entries = before
+        (publisher.own / "head").write_bytes(head)
+        edit_in_place(edited, content)
+        for name in ("lost", "gone"):
+            (master.tree / name).unlink()
+        os.utime(master.tree, ns=(time_ns, time_ns))
+        for number in range(since):
+            (master.tree / f"new-{number}").write_text("new")
+            publisher.publish()
+        if since < 2:
+            for options in ({}, {"full_check": 0}):
+                report = mirror.pull(**USUAL, **options)
+                assert (report.outcome, report.kind) == ("failed", "stale")
+                assert "mirrornet publish --anew" in report.remedy
+                assert own_head(mirror) == former
+            assert mirror.run("approve", "tree").returncode == 0
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way, report.deletions, report.files) == ("updated", "manifest", 2, since + 1), log(mirror)
+        assert is_same(mirror, master.tree)
+        assert mirror.pull(**USUAL).way == "same"
+        (master.tree / "later").write_text("later")
         publisher.publish()
+        assert mirror.pull(**USUAL).way == "deltas"
+        assert is_same(mirror, master.tree)
+
+    def test_an_approval_of_an_older_serial_outlasts_the_full_check(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        """rsync makes the tree the older one then, and its head is only followed after that; perhaps with another one published meanwhile."""
+        settle(mirror, publisher)
+        before, head = (publisher.serial, publisher.index, publisher.entries), (publisher.own / "head").read_bytes()
+        for number in range(4):
+            (master.tree / f"lost-{number}").write_text("lost")
+            publisher.publish()
         assert mirror.pull(**USUAL).way == "deltas"
         publisher.serial, publisher.index, publisher.entries = before
         (publisher.own / "head").write_bytes(head)
-        (master.tree / "lost").unlink()
-        for name in ("one", "two"):
-            (master.tree / name).write_text(name)
-            publisher.publish()
-        report = mirror.pull(**USUAL)
-        assert (report.outcome, report.way, report.deletions, report.files) == ("updated", "manifest", 1, 2), log(mirror)
+        for number in range(4):
+            (master.tree / f"lost-{number}").unlink()
+        publisher.publish()
+        assert mirror.pull(**USUAL).kind == "stale"
+        assert mirror.run("approve", "tree").returncode == 0
+        assert mirror.pull(**USUAL, full_check=0).way == "plain"
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+        assert mirror.pull(**USUAL).way == "manifest", log(mirror)
         assert is_same(mirror, master.tree)
+        (publisher.own / "head").write_bytes(head)
+        assert mirror.pull(**USUAL).kind == "stale", "an older one again is another matter"
+
+    def test_an_approval_of_an_older_serial_is_for_just_that_one(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        before, head = (publisher.serial, publisher.index, publisher.entries), (publisher.own / "head").read_bytes()
+        for dummy in range(4):
+            publisher.publish()
+        assert mirror.pull(**USUAL).way == "deltas"
+        publisher.serial, publisher.index, publisher.entries = before
+        (publisher.own / "head").write_bytes(head)
+        assert mirror.pull(**USUAL).kind == "stale"
+        assert mirror.run("approve", "tree").returncode == 0
+        publisher.publish()
+        assert mirror.pull(**USUAL).kind == "stale"
+        publisher.new_epoch("b")
+        publisher.publish()
+        assert mirror.pull(**USUAL).outcome in ("unchanged", "updated")
+        assert mirror.run("approve", "tree").returncode != 0, "nothing is held any more"
 
     def test_a_head_that_nobody_renews_does_not_take_a_tree_back(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
         """Its operator has stopped publishing, and the tree moves on."""
@@ -351,6 +556,163 @@ class TestTiers:
         names = {path.name for path in (mirror.target / ".mirrornet").iterdir()}
         assert names == {"head", "recent", "index-2", "manifest-1.gz", "delta-2.gz", "report.json", "log"}
 
+    def test_garbage_among_the_lists_is_not_passed_on(self, master: Master, mirror: Mirror, publisher: Publisher, tmp_path: Path) -> None:
+        """A tree can be followed without them, by a mirror that isn't far behind; what it shows to others it has read."""
+        settle(mirror, publisher)
+        for number in range(6):
+            (master.tree / f"new-{number}").write_text("new")
+            publisher.publish()
+            if number == 3:
+                assert mirror.pull(**USUAL).way == "deltas"
+        manifest = publisher.own / "manifest-6.gz"
+        content = manifest.read_bytes()
+        manifest.write_bytes(b"garbage")
+        assert mirror.pull(**USUAL).way == "plain", log(mirror)
+        assert tree(mirror.target) == tree(master.tree)
+        assert not (mirror.target / ".mirrornet" / "head").exists()
+        manifest.write_bytes(content)
+        (publisher.own / "delta-2.gz").write_bytes(b"garbage")
+        publisher.publish()
+        assert mirror.pull(**USUAL).way == "manifest", log(mirror)
+        assert published(mirror.target).entries == describe(master.tree)
+        fresh = Mirror(tmp_path / "fresh", master)
+        fresh.target.mkdir(parents=True)
+        assert [fresh.pull(**USUAL).way for dummy in range(3)] == ["plain", "manifest", "same"], log(fresh)
+        assert published(fresh.target, without=[2]).entries == describe(master.tree)
+        assert not (fresh.target / ".mirrornet" / "delta-2.gz").exists()
+
+    def test_a_delta_of_no_use_is_not_needed_where_the_former_list_is_here(
+        self, master: Master, mirror: Mirror, publisher: Publisher
+    ) -> None:
+        settle(mirror, publisher)
+        for number in range(6):
+            if number == 2:
+                edit_in_place(master.tree / "release-0" / "file-0.txt")
+            (master.tree / f"new-{number}").write_text("new")
+            publisher.publish()
+        (publisher.own / "delta-4.gz").write_bytes(b"garbage")
+        (publisher.own / "recent").unlink()
+        assert mirror.pull(**USUAL).way == "manifest", log(mirror)
+        assert is_same(mirror, master.tree)
+        assert not (mirror.target / ".mirrornet" / "delta-4.gz").exists()
+
+    def test_a_tree_is_on_the_disk_before_its_head(self, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also if rsync had brought it, and the head only turns out to be its."""
+        settle(mirror, publisher)
+        mirror.places.head("tree").unlink()
+        calls = []
+
+        def note(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *words, **options: (calls.append(name), call(*words, **options))[1]
+
+        monkeypatch.setattr(apply, "settle", note("settle", apply.settle))
+        monkeypatch.setattr(bring, "_adopt", note("adopt", bring._adopt))
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.way) == ("unchanged", "manifest")
+        assert calls == ["settle", "adopt"]
+
+
+class TestLimits:
+    """What a source sends is held against limits before it is believed."""
+
+    def test_a_list_has_no_more_room_than_there_is(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+        index = publisher.index
+        assert index is not None
+        publisher.index = replace(index, deltas=(replace(index.deltas[-1], size=1 << 50),))
+        data = publisher.index.to_bytes()
+        (publisher.own / "index-2").write_bytes(data)
+        publisher.write(replace(publisher.head(), index=hashlib.sha256(data).hexdigest()))
+        (publisher.own / "recent").unlink()
+        (publisher.own / "delta-2.gz").write_bytes(os.urandom(40 << 20))
+        report = mirror.pull(**USUAL, reserve=10**9)
+        assert report.received < 1 << 20, log(mirror)
+        assert (report.way, report.kind) == ("plain", "no_room")
+
+    def test_a_usual_update_comes_whatever_is_to_stay_free(self, master: Master, mirror: Mirror, publisher: Publisher) -> None:
+        settle(mirror, publisher)
+        (master.tree / "release-0" / "file-0.txt").unlink()
+        publisher.publish()
+        (publisher.own / "recent").unlink()
+        report = mirror.pull(**USUAL, reserve=10**9)
+        assert (report.outcome, report.way) == ("updated", "deltas"), log(mirror)
+
+    @pytest.mark.parametrize("begin", ["from_manifest", "from_deltas"])
+    def test_reading_a_list_ends_with_the_time(
+        self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, begin: str
+    ) -> None:
+        settle(mirror, publisher)
+        (master.tree / "new").write_text("new")
+        if begin == "from_manifest":
+            publisher.new_epoch("b")
+        publisher.publish()
+        left, former = [1000.0], getattr(follow, begin)
+
+        def late(*words: Any, **options: Any) -> Any:
+            left[0] = -1.0
+            return former(*words, **options)
+
+        monkeypatch.setattr(follow, begin, late)
+        monkeypatch.setattr(Run, "left", property(lambda run: left[0]))
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.kind) == ("failed", "time_limit")
+        assert "Looking at" in report.message
+        assert not (mirror.target / "new").exists()
+
+    def test_so_does_reading_what_has_come(
+        self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settle(mirror, publisher)
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+        left, former = [1000.0], coming.Coming.look
+
+        def late(*words: Any) -> int:
+            left[0] = -1.0
+            return former(*words)
+
+        monkeypatch.setattr(coming.Coming, "look", late)
+        monkeypatch.setattr(Run, "left", property(lambda run: left[0]))
+        report = mirror.pull(**USUAL)
+        assert (report.outcome, report.kind) == ("failed", "time_limit")
+        assert not (mirror.target / "new").exists()
+
+    @pytest.mark.parametrize("where", ["tree", "state"])
+    def test_no_room_for_the_head(
+        self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, where: str
+    ) -> None:
+        settle(mirror, publisher)
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+
+        def full(*words: Any, **options: Any) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as broken:
+            broken.setattr(bring if where == "tree" else fast, "replace", full)
+            report = mirror.pull(**USUAL)
+        assert (report.kind, report.exit_code) == ("disk_full" if where == "tree" else "state_unusable", Exit.LOCAL_IO), report.line()
+        assert str(mirror.target if where == "tree" else mirror.places.heads("tree")) in report.message
+        assert mirror.pull(**USUAL).outcome in ("updated", "unchanged")
+        assert is_same(mirror, master.tree)
+
+    def test_no_permission_for_the_head(
+        self, master: Master, mirror: Mirror, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settle(mirror, publisher)
+        (master.tree / "new").write_text("new")
+        publisher.publish()
+
+        def refuse(*words: Any, **options: Any) -> None:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+        monkeypatch.setattr(bring, "replace", refuse)
+        report = mirror.pull(**USUAL)
+        assert (report.kind, report.exit_code) == ("local_io", Exit.LOCAL_IO), report.line()
+        assert "its head can't be kept" in report.message
+
 
 class TestKilled:
     @pytest.mark.parametrize("seed", range(2))
@@ -372,7 +734,7 @@ class TestKilled:
             assert mirror.pull(**options).way == "same", f"killed before step {step}"
             remove(mirror.base)
             subprocess.run(["cp", "-a", saved, mirror.base], check=True)
-            step += 1 + step // 4
+            step = next_step(step, 4)
         assert step > 20
         assert is_same(mirror, master.tree)
 

@@ -17,10 +17,11 @@ from conftest import Master, Mirror, free_port, tree
 from heads import Publisher
 from mirrornet import bring, head, spool
 from mirrornet.report import Report
-from test_change import remove
+from test_change import next_step, remove
 from test_fast import is_same, log, own_head
-from test_fast_bad_days import run_killed_before
+from test_fast_bad_days import BREAKS, run_killed_before
 from trees import describe
+from trees import edit_in_place as tamper
 
 
 def make_key(path: Path) -> str:
@@ -69,13 +70,6 @@ def hostile(settled: Trusting, tmp_path: Path) -> Iterator[Master]:
     between.stop()
 
 
-def tamper(path: Path) -> None:
-    """Other content of the same size, and no trace of it in the times."""
-    found = path.stat()
-    path.write_bytes(b"E" * found.st_size)
-    os.utime(path, ns=(found.st_mtime_ns, found.st_mtime_ns))
-
-
 def test_signed_from_the_first_copy_on(settled: Trusting) -> None:
     assert settled.pull().way == "same"
     (settled.publisher.tree / "new").write_text("new")
@@ -109,7 +103,7 @@ def test_a_first_copy_that_is_killed_goes_on(trusting: Trusting, tmp_path: Path,
         brought.add(report.files)
         remove(mirror.base)
         subprocess.run(["cp", "-a", saved, mirror.base], check=True)
-        step += 1 + step // 4
+        step = next_step(step, 4)
     assert is_same(mirror, tree)
     assert brought >= {0, 9}
 
@@ -235,11 +229,40 @@ class TestRotation:
         settled.publisher.publish()
         assert settled.pull().way == "deltas"
 
+    def test_a_tree_signed_with_a_key_that_is_no_longer_trusted(self, settled: Trusting, tmp_path: Path) -> None:
+        """Also if the source has nothing new: what is here was taken at the word of that key."""
+        assert settled.pull().way == "same"
+        new = tmp_path / "new"
+        settled.keys = [make_key(new)]
+        for dummy in range(2):
+            report = settled.pull()
+            assert (report.outcome, report.kind) == ("failed", "untrusted")
+        settled.publisher.key = new
+        settled.publisher.write(settled.publisher.head())
+        assert settled.pull().outcome == "unchanged"
+        assert settled.pull().way == "same"
+        assert "is signed by" not in log(settled.mirror), "asked once, not at every run"
+
     def test_a_key_that_is_no_longer_trusted(self, settled: Trusting, tmp_path: Path) -> None:
         settled.keys = [make_key(tmp_path / "new")]
         (settled.publisher.tree / "new").write_text("new")
         settled.publisher.publish()
         assert settled.pull().kind == "untrusted"
+
+
+@pytest.mark.parametrize("lists_are_here", [True, False])
+@pytest.mark.parametrize("break_chain", ["new-epoch", "no-deltas"])
+def test_no_delta_leads_to_what_was_edited_in_place(settled: Trusting, break_chain: str, lists_are_here: bool) -> None:
+    """Equal size and time say nothing: the digests of the former list do, and without that list the files themselves."""
+    tamper(settled.publisher.tree / "release-0" / "file-0.txt")
+    BREAKS[break_chain](settled.publisher)
+    settled.publisher.publish()
+    if not lists_are_here:
+        for path in (settled.mirror.target / ".mirrornet").glob("manifest-*"):
+            path.unlink()
+    report = settled.pull()
+    assert (report.outcome, report.way, report.files) == ("updated", "manifest", 1), log(settled.mirror)
+    assert is_same(settled.mirror, settled.publisher.tree)
 
 
 def test_trust_that_begins_later_reads_what_is_there(master: Master, mirror: Mirror, trusting: Trusting) -> None:

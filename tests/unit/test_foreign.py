@@ -322,6 +322,19 @@ def test_a_list_of_nothing_is_held(master: Master, fedora: Fedora, mirror: Mirro
     assert (mirror.target / "release-0" / "file-0.txt").exists()
 
 
+def test_what_was_deleted_before_the_list_led_nowhere_is_told(master: Master, fedora: Fedora, mirror: Mirror) -> None:
+    """A directory is to go, and holds something that nobody listed: rsync finds that out after what is in the list went."""
+    settled(mirror)
+    shutil.rmtree(master.tree / "release-2")
+    fedora.publish()
+    (mirror.target / "release-2" / "mine").write_text("mine")
+    found = mirror.pull(file_list=LIST, max_delete_percent=50)
+    assert (found.outcome, found.way) == ("updated", "plain")
+    assert not (mirror.target / "release-2").exists()
+    listed = [line for line in mirror.places.log("tree").read_text().splitlines() if line.startswith("*deleting") or " *deleting" in line]
+    assert found.deletions == len({line.rpartition("|")[2].rstrip("/") for line in listed}) == 4
+
+
 def test_what_came_and_went_between_two_lists_goes(master: Master, fedora: Fedora, mirror: Mirror) -> None:
     (master.tree / "passing").write_text("never listed\n")
     settled(mirror)

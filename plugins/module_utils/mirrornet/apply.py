@@ -51,14 +51,21 @@ def write(staging: int, number: int, entry: Entry, data: bytes) -> Staged:
     return Staged(entry, path, is_ready=True)
 
 
-def carry_out(top: int, staging: int, change: Change, staged: Iterable[Staged], is_index: Callable[[bytes], bool]) -> None:
+def carry_out(
+    top: int,
+    staging: int,
+    change: Change,
+    staged: Iterable[Staged],
+    is_index: Callable[[bytes], bool],
+    on_deletion: Callable[[bytes], object] = lambda path: None,
+) -> None:
     """Make the tree below the descriptor ``top`` what ``change`` says, with the content in the directory ``staging`` of the same file system.
 
     ``staged`` are the change's files, and gone through twice. First come directories, then data, then the files that ``is_index`` picks,
-    then deletions, and at last the directories' modes and times.
+    then deletions, each told to ``on_deletion``, and at last the directories' modes and times.
     Raises Unexpected if the tree isn't what the change was made for, and OSError; both leave the tree between the old and the new one.
     """
-    work = _Work(top, staging, change, staged)
+    work = _Work(top, staging, change, staged, on_deletion)
     try:
         copies = work.copy_all()
         for entry in change.directories:
@@ -75,7 +82,8 @@ def carry_out(top: int, staging: int, change: Change, staged: Iterable[Staged], 
 class _Work:
     """The steps, and what has to be put right after them."""
 
-    def __init__(self, top: int, staging: int, change: Change, staged: Iterable[Staged]) -> None:
+    def __init__(self, top: int, staging: int, change: Change, staged: Iterable[Staged], on_deletion: Callable[[bytes], object]) -> None:
+        self._on_deletion = on_deletion
         self._tree = Below(top, writing=True)
         self._staging = Below(staging, writing=True)
         self._change = change
@@ -179,11 +187,12 @@ class _Work:
         if found is None:
             return  # Gone already, to make room.
         above, name = self._parent(path)
-        if not stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(found.st_mode):
+            self._tree.forget(path)
+            self._remove_directory(path, above, name)
+        else:
             os.unlink(name, dir_fd=above)
-            return
-        self._tree.forget(path)
-        self._remove_directory(path, above, name)
+        self._on_deletion(path)
 
     def finish(self) -> None:
         """Modes and times of directories, the deepest first: those that changed as they are to be, the others as they were."""

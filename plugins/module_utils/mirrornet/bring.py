@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Container
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from .change import Change
 from .coming import Batch, Coming
 from .errors import Exit, Failure
 from .fast import Doubt
-from .fetch_lists import Lists
+from .fetch_lists import Lists, check_time
 from .files import replace
 from .head import Head, Index, Listed
 from .pattern import matcher
@@ -32,6 +33,8 @@ from .run import Run
 _GRACE = 3600
 #: Files for which what they cost one by one begins to matter.
 _MANY = 500
+#: Heads that interrupted runs were about to follow, one after the other without an end, that are remembered.
+_MOST_INTERRUPTED = 20
 
 
 @dataclass
@@ -66,9 +69,10 @@ def carry_out(run: Run, update: Update) -> bool:
             # the faster way, too: a file that isn't written yet has its blocks found, one file after the other, when it replaces another one.
             if update.deltas is None or len(staged) >= _MANY:
                 apply.settle(top)
+            _announce(run, update.head)
             fast.doubt(run)
             run.record.unfinished = True
-            apply.carry_out(top, staging, update.change, staged, matcher(run.job.index_patterns))
+            apply.carry_out(top, staging, update.change, staged, matcher(run.job.index_patterns), partial(_count_deletion, run))
             apply.settle(top)
         finally:
             os.close(staging)
@@ -84,12 +88,33 @@ def carry_out(run: Run, update: Update) -> bool:
         return False
     finally:
         os.close(top)
-    for path in update.change.deletions:
-        run.recorder.log(f"*deleting  |0|{rsync.as_written(path)}")
-    run.record.deletions += len(update.change.deletions)
     adopt(run, update.source, update.data, update.head, update.index, update.lists.proven)
     run.record.unfinished = former
     return True
+
+
+def _announce(run: Run, new: Head) -> None:
+    """Remember of whose tree there may be something here from now on, should this run not get to its end."""
+    heads, one = fast.remembered(run, "toward").get("heads", []), head.gist(new.line)
+    if one not in heads:
+        # So many that came to nothing: what is here can't be told, and something that is no head says so.
+        heads = [*heads, one] if len(heads) < _MOST_INTERRUPTED else ["too many"]
+        fast.note(run, durable=True, toward={"heads": heads})
+
+
+def _count_deletion(run: Run, path: bytes) -> None:
+    # At once: if the rest fails, what is gone is gone all the same.
+    run.recorder.log(f"*deleting  |0|{rsync.as_written(path)}")
+    run.record.deletions += 1
+
+
+def keep_tree(run: Run) -> None:
+    """Have what rsync or somebody else has written there survive a power loss: after it, the head is to stand for it. Raises OSError."""
+    top = os.open(run.job.tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        apply.settle(top)
+    finally:
+        os.close(top)
 
 
 def raise_if_local(run: Run, problem: Exception) -> None:
@@ -115,12 +140,12 @@ def _bring(run: Run, update: Update, incoming: Path, staging: int) -> Coming:
     coming = Coming(files, ready, flat=len(files) - len(ready) >= _MANY)
     began_before = any((incoming / name).is_dir() for name in (apply.FILES, apply.FLAT))
     if began_before:
-        coming.look(staging)
+        coming.look(staging, partial(check_time, run))
     for again in (False, True):
         batches = coming.batches()
         for name, batch in sorted(batches.items()):
             _transfer(run, update.source, coming, batch, incoming / name)
-        missing = coming.look(staging) if batches else 0
+        missing = coming.look(staging, partial(check_time, run)) if batches else 0
         if not missing:
             return coming
         if again or not (began_before or apply.FLAT in coming.batches()):
@@ -175,18 +200,31 @@ def _transfer(run: Run, origin: str, coming: Coming, batch: Batch, into: Path) -
 
 
 def adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None, proven: Container[str] = ()) -> None:
-    """The tree is the one of ``new``: keep it, and what leads to it, for ourselves and for whoever pulls from here. The head comes last."""
+    """The tree is the one of ``new``: keep it, and what leads to it, for ourselves and for whoever pulls from here. The head comes last.
+
+    Raises Failure if there is no room for it, or writing fails.
+    """
+    try:
+        _adopt(run, origin, data, new, index, proven)
+    except OSError as problem:
+        raise_if_local(run, problem)
+        message = f"{run.job.tree} is the tree of {origin}, but its head can't be kept there: {problem}."
+        raise Failure("local_io", Exit.LOCAL_IO, message, f"Look at {IN_TREE} in it; the next run looks at the whole list.") from problem
+
+
+def _adopt(run: Run, origin: str, data: bytes, new: Head, index: Index | None, proven: Container[str]) -> None:
     name, own = run.job.name, Path(run.job.tree) / IN_TREE
     published = (run.places.offered(name) / fast.HEAD).stat().st_mtime_ns
     if index is not None:
         _pass_on(own, index, published, proven)
-    replace(run.places.head(name), data, durable=False)  # If it is lost, the next run looks at the whole list.
+    fast.keep(run.places.head(name), data)  # If it is lost, the next run looks at the whole list.
     replace(own / fast.HEAD, data, mtime_ns=published)
     run.record.serial = new.serial
     for path in (run.places.former_head(name), run.places.check_file(name)):
         path.unlink(missing_ok=True)
     void = {source: what for source, what in fast.remembered(run, "void").items() if source != origin}
-    fast.note(run, seen={}, void=void, trusted={"head": head.gist(data)} if run.job.trusted_keys else {})
+    trusted = {"head": head.gist(data), "keys": list(run.job.trusted_keys)} if run.job.trusted_keys else {}
+    fast.note(run, seen={}, since={}, toward={}, agreed={}, void=void, trusted=trusted)
     shutil.rmtree(own / INCOMING, ignore_errors=True)
 
 
@@ -194,11 +232,13 @@ def _pass_on(own: Path, index: Index, published: int, proven: Container[str]) ->
     """Put the lists beside the head to come, which is of the time ``published``, and remove those that nobody needs any more."""
     needed, contents = index.names, {head.contents_name(one.serial) for one in index.deltas}
     # What nobody has held against a digest isn't shown to anybody.
-    for name in sorted(needed | {name for name in contents if name in proven}):
+    for name in sorted(needed | contents):
         fresh = own / INCOMING / "lists" / name
-        if fresh.is_file():
+        if name in proven and fresh.is_file():
             fresh.chmod(0o644)
             fresh.replace(own / name)
+        elif name in needed and name not in proven:
+            (own / name).unlink(missing_ok=True)
     replace(own / RECENT, recent.collect(own, index), mtime_ns=published, durable=False)
     oldest = time.time() - _GRACE
     for path in chain(own.glob("index-*"), own.glob("manifest-*.gz"), own.glob("delta-*.gz"), own.glob("contents-*")):
@@ -212,4 +252,5 @@ def give_up(run: Run, origin: str, data: bytes, doubt: Doubt) -> None:
     if doubt.lasting:
         one = {"head": head.gist(data), "run": run.record.started, "why": str(doubt)}
         fast.note(run, void={**fast.remembered(run, "void"), origin: one})
-    fast.note(run, seen={"head": head.gist(data)})
+    seen = head.gist(data)
+    fast.note(run, seen={"head": seen}, since=fast.remembered(run, "since") or {"heads": [seen]})

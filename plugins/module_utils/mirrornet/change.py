@@ -52,6 +52,57 @@ class Change:
         return changed + len(self.links) + len(self.deletions)
 
 
+class Suspects:
+    """The files of a list of everything that may have another content here than their size and time tell.
+
+    Such a file is one that isn't listed just the same for a tree that was here, or that deltas since then name. All of it is streams: the list
+    goes through ``watch``, and whether a path is a suspect can be asked while its entry is the latest.
+    """
+
+    def __init__(self, former: Iterable[Iterator[Entry]], named: Iterable[Iterator[Entry]]) -> None:
+        """``former`` are lists of everything, ``named`` deltas, also combined ones."""
+        self._former, self._named = [_Abreast(one) for one in former], [_Abreast(one) for one in named]
+        self._suspect: bytes | None = None
+
+    def watch(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries as they come. Raises whatever they and the other lists raise; these are read to their ends, too."""
+        for entry in entries:
+            if entry.kind == "f":
+                self._suspect = entry.path if self._is_one(entry) else None
+            yield entry
+        for abreast in (*self._former, *self._named):
+            abreast.finish()
+
+    def __contains__(self, path: object) -> bool:
+        return self._suspect == path
+
+    def _is_one(self, entry: Entry) -> bool:
+        key = order(entry.path)
+        # All are moved on, whatever the first one says.
+        known = [abreast.at(key) for abreast in self._former]
+        named = [abreast.at(key) for abreast in self._named]
+        return any(one is None or one._replace(mode=entry.mode) != entry for one in known) or any(one is not None for one in named)
+
+
+class _Abreast:
+    """A list that is read as far as another one."""
+
+    def __init__(self, entries: Iterator[Entry]) -> None:
+        self._entries = entries
+        self._next = next(entries, None)
+
+    def at(self, key: bytes) -> Entry | None:
+        """The entry of this place in the order; None if there is none."""
+        while self._next is not None and order(self._next.path) < key:
+            self._next = next(self._entries, None)
+        return self._next if self._next is not None and order(self._next.path) == key else None
+
+    def finish(self) -> None:
+        """What is wrong with a list may be known only at its end."""
+        for dummy in self._entries:
+            pass
+
+
 class TooMuch(Exception):
     """The change is larger than the caller wants to hold in memory."""
 
@@ -159,6 +210,9 @@ class _Look:
         self._names: dict[_Inode, int] = {}
         #: Files that have the right content but several names here.
         self._shared: list[tuple[Entry, os.stat_result]] = []
+        #: Which path has each of these as its own, and those that do.
+        self._owners: dict[_Inode, bytes] = {}
+        self._kept: dict[bytes, _Inode] = {}
         self._followers: dict[bytes, list[tuple[bytes, Stat]]] = {}
         self._files: set[bytes] = set()
 
@@ -196,7 +250,10 @@ class _Look:
         elif entry.kind == "h":
             if self._partial and entry.target not in self._files:
                 raise Unexpected(entry.path, "is a further name of a file that isn't told of")
-            self._followers.setdefault(entry.target, []).append((entry.path, found))
+            # In a tree that is as it should be, that is all there is to say, of however many names.
+            if self._partial or found is None or not stat.S_ISREG(found.st_mode) or self._kept.get(entry.target) != _inode(found):
+                self._step()
+                self._followers.setdefault(entry.target, []).append((entry.path, found))
         elif found is None or not self._is_same_symlink(entry, found):
             self._step()
             change.symlinks.append(entry)
@@ -204,26 +261,19 @@ class _Look:
     def done(self) -> Change:
         """The change, whole."""
         change = self._change
-        owners: dict[_Inode, bytes] = {}
-        kept: dict[bytes, _Inode] = {}
         for entry, found in self._shared:
-            inode = _inode(found)
-            if owners.setdefault(inode, entry.path) == entry.path and self._all_names_are_known(found):
-                kept[entry.path] = inode
-                self._attributes(entry, entry.path, found)
-            else:
-                change.copies.append((entry, entry.path))
+            self._share(entry, found)
         # Few files have further names.
         firsts = {entry.path: entry for entry in change.files if entry.path in self._followers} if self._followers else {}
         found_here: set[bytes] = set()
         for first, others in self._followers.items():
-            inode_of_all = kept.get(first)
+            inode_of_all = self._kept.get(first)
             coming = firsts.get(first)
             donor = self._donor(coming, others) if coming is not None else None
             if coming is not None and donor is not None:
                 path, found = donor
                 found_here.add(first)
-                if owners.setdefault(_inode(found), first) == first and self._all_names_are_known(found):
+                if self._owners.setdefault(_inode(found), first) == first and self._all_names_are_known(found):
                     inode_of_all = _inode(found)
                     change.links.append((first, path))
                     self._attributes(coming, path, found)
@@ -232,7 +282,6 @@ class _Look:
                     change.copies.append((coming, path))
             for path, other in others:
                 if other is None or inode_of_all is None or not stat.S_ISREG(other.st_mode) or _inode(other) != inode_of_all:
-                    self._step()
                     change.links.append((path, first))
         if found_here:
             change.files = Spool(self._room, (entry for entry in change.files if entry.path not in found_here))
@@ -246,10 +295,22 @@ class _Look:
         if found is None or not self._has_content(entry, found):
             self._step()
             self._change.files.append(entry)
-        elif found.st_nlink > 1:
+        elif found.st_nlink > 1 and self._partial:
             self._shared.append((entry, found))
+        elif found.st_nlink > 1:
+            self._share(entry, found)
         else:
             self._attributes(entry, entry.path, found)
+
+    def _share(self, entry: Entry, found: os.stat_result) -> None:
+        """Leave a file with several names to the first that asks for it; the others get copies."""
+        inode = _inode(found)
+        if self._owners.setdefault(inode, entry.path) == entry.path and self._all_names_are_known(found):
+            self._kept[entry.path] = inode
+            self._attributes(entry, entry.path, found)
+        else:
+            self._step()
+            self._change.copies.append((entry, entry.path))
 
     def _has_content(self, entry: Entry, found: os.stat_result) -> bool:
         if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:

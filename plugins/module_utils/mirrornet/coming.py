@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import compress
 
 from .apply import AGAIN, FILES, FLAT, Staged
@@ -84,15 +84,16 @@ class Coming:
         places = bytes(compress(self._places, self._missing))
         return {_DIRECTORIES[place]: Batch(places.count(place), self._most[place]) for place in sorted(set(places))}
 
-    def look(self, staging: int) -> int:
+    def look(self, staging: int, check: Callable[[], None] = lambda: None) -> int:
         """Read what is in the directory of the descriptor ``staging`` of those that were missing; how many of them still are.
 
-        They are missing also if what is there isn't their content.
+        They are missing also if what is there isn't their content. ``check`` is called before each, and what it raises is raised.
         """
         below = Below(staging)
         try:
             for number, staged in enumerate(self):
                 if self._missing[number]:
+                    check()
                     self._missing[number] = not _is_there(below, staged)
         finally:
             below.close()

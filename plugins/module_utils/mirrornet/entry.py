@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import io
 import re
 import zlib
 from array import array
@@ -203,11 +202,14 @@ def _unpacked(file: IO[bytes], size: int, sha256: str) -> Iterator[bytes]:
         raise _Bad("its digest is not the one of its index")
 
 
-def is_list(data: bytes, size: int, sha256: str) -> bool:
-    """Whether ``data`` is a compressed list of that size and digest; what its records are worth is for ``read`` to say."""
+def is_list(file: IO[bytes], size: int, sha256: str, check: Callable[[], None] = lambda: None) -> bool:
+    """Whether ``file`` is a compressed list of that size and digest; what its records are worth is for ``read`` to say.
+
+    ``check`` is called from time to time, and what it raises is raised.
+    """
     try:
-        for dummy in _unpacked(io.BytesIO(data), size, sha256):
-            pass
+        for dummy in _unpacked(file, size, sha256):
+            check()
     except _Bad:
         return False
     return True

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Container
 from pathlib import Path
 
 from . import report, rsync
 from .errors import Exit, Failure
 from .files import read_json, replace, sync_directory, to_json
 from .places import IN_TREE, RECENT
-from .record import TYPE_CHECKING
+from .record import TYPE_CHECKING, dataclass
 from .run import Run
 from .source import Plan
 
@@ -39,11 +38,20 @@ class Doubt(Exception):
         self.lasting = lasting
 
 
-def ask(run: Run, origin: str, thorough: Container[bytes] | None = None) -> Plan | None:
-    """What it takes to follow the head of ``origin``: a plan, which is empty if its tree is the one that is here.
+@dataclass
+class News:
+    """A head that is to be followed, or looked at more closely."""
 
-    None says that everything has to be compared; the log has the reason. With ``thorough`` the list of everything is held against the tree,
-    and the content of these paths is read. Raises Failure if the source can't be used.
+    data: bytes
+    #: Whether everything is to be compared again.
+    due: bool
+
+
+def ask(run: Run, origin: str, *, closely: bool = False) -> Plan | News | None:
+    """What the head of ``origin`` says: an empty plan if its tree is the one that is here, so that there is nothing to do.
+
+    With ``closely`` that is for ``follow`` to find out. None says that everything has to be compared; the log has the reason. Raises Failure
+    if the source can't be used.
     """
     job = run.job
     run.record.way = "plain"
@@ -57,23 +65,11 @@ def ask(run: Run, origin: str, thorough: Container[bytes] | None = None) -> Plan
         run.recorder.log(f"{origin} publishes no head: comparing everything. It is asked again tomorrow.")
         note(run, headless={**remembered(run, "headless"), origin: report.utc(time.time())})
         return None
-    if job.trusted_keys and not remembered(run, "trusted"):
-        run.recorder.log("What is here came before the keys were trusted: all of it is read.")
-        thorough = _Everything()
     due = is_due(run)
-    if data == held(run) and not due and thorough is None:
+    if data == held(run) and not due and not closely and is_trusted(run):
         run.record.way = "same"
         return Plan(origin, rsync.Tally())
-    from . import follow  # Late, as most runs end before.
-
-    return follow.plan(run, origin, data, due=due, thorough=thorough)
-
-
-class _Everything:
-    """All paths."""
-
-    def __contains__(self, path: object) -> bool:
-        return True
+    return News(data, due)
 
 
 def _head_of(run: Run, origin: str) -> bytes | None:
@@ -129,6 +125,12 @@ def held(run: Run) -> bytes | None:
         return None
 
 
+def is_trusted(run: Run) -> bool:
+    """Whether one of the keys that the job trusts now has signed the head that is held; true for a job that asks for no signature."""
+    keys = run.job.trusted_keys
+    return not keys or remembered(run, "trusted").get("keys") == list(keys)
+
+
 def doubt(run: Run) -> None:
     """From now on no head stands for the tree, also after a power loss. Raises OSError."""
     head = run.places.head(run.job.name)
@@ -157,10 +159,21 @@ def remembered(run: Run, what: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def note(run: Run, **what: dict[str, Any]) -> None:
-    """Remember something about sources for later runs."""
+def note(run: Run, *, durable: bool = False, **what: dict[str, Any]) -> None:
+    """Remember something about sources for later runs; with ``durable`` also after a power loss. Raises Failure."""
     path = run.places.heads(run.job.name)
-    replace(path, to_json({**read_json(path), **what}), durable=False)
+    keep(path, to_json({**read_json(path), **what}), durable=durable)
+
+
+def keep(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Put ``data`` at ``path`` in the state directory. Raises Failure: no other way would get further without it."""
+    try:
+        replace(path, data, durable=durable)
+    except OSError as error:
+        message = f"{path} can't be written: {error.strerror}."
+        raise Failure(
+            "state_unusable", Exit.LOCAL_IO, message, "Make room there, or look at the file system; the next run looks again."
+        ) from error
 
 
 def _has_no_head(run: Run, origin: str) -> bool:

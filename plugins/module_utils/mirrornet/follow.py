@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
 
 from . import approval, entry, fast, head, report, rsync
-from .below import Below, Unexpected
-from .bring import Update, adopt, carry_out, give_up, raise_if_local
-from .change import Change, TooMuch, from_deltas, from_manifest
+from .below import Below, Stat, Unexpected
+from .bring import Update, adopt, carry_out, give_up, keep_tree, raise_if_local
+from .change import Change, Suspects, TooMuch, from_deltas, from_manifest
 from .entry import Entry
 from .errors import Exit, Failure
 from .fast import Doubt
-from .fetch_lists import Damaged, Lists
+from .fetch_lists import SLACK, Damaged, Lists
 from .head import Head, Index, Listed
 from .places import IN_TREE
 from .run import Run
@@ -41,6 +42,9 @@ def plan(run: Run, origin: str, data: bytes, *, due: bool, thorough: Container[b
     With ``due`` or ``thorough`` the list of everything is looked at, and the content of the paths in ``thorough`` is read. Raises Failure if
     the source can't be used.
     """
+    if run.job.trusted_keys and not fast.remembered(run, "trusted"):
+        run.recorder.log("What is here came before the keys were trusted: all of it is read.")
+        thorough = _Everything()
     try:
         return _plan_with_good_lists(run, origin, data, due, thorough)
     except (Doubt, Unexpected) as problem:
@@ -92,7 +96,7 @@ def _plan(run: Run, origin: str, data: bytes, due: bool, thorough: Container[byt
     lists.take_offered(new)
     serials = _serials(former, new)
     lists.fetch_deltas(new, serials)
-    index = lists.index(new)
+    index = lists.index(new, held)
     if held is not None and serials and not due and thorough is None:
         try:
             return _by_deltas(run, origin, data, held, new, index, lists)
@@ -106,17 +110,36 @@ def _plan(run: Run, origin: str, data: bytes, due: bool, thorough: Container[byt
 def _former(run: Run) -> Head | None:
     """The head that the tree held last, also if it may be between two trees now."""
     # The tree's own stands for it at least as it was: perhaps the state was lost, or the tree came from another mirror as a whole.
+    return next(_formers(run), None)
+
+
+def _formers(run: Run) -> Iterator[Head]:
     for path in (run.places.head(run.job.name), run.places.former_head(run.job.name), fast.tree_head(run)):
         with contextlib.suppress(OSError, Failure):
-            return head.parse(path.read_bytes())
-    return None
+            yield head.parse(path.read_bytes())
 
 
-def _seen(run: Run) -> Head | None:
-    """The head that a source had when rsync compared everything last."""
-    with contextlib.suppress(Failure):
-        return head.parse(f"{fast.remembered(run, 'seen').get('head')}\n".encode("ascii", "replace"))
-    return None
+def _been(run: Run) -> list[Head] | None:
+    """All heads of whose trees there may be something here; None if that can't be told.
+
+    That are those that the tree stood for, and those that interrupted runs were about to make of it. In a tree of which no head ever told,
+    it's what rsync has compared with a source: with the first head that there was then.
+    """
+    heads = list(dict.fromkeys(_formers(run)))
+    since = [] if heads else fast.remembered(run, "since").get("heads", [])
+    if not heads and not since:
+        return None
+    for gist in [*since, *fast.remembered(run, "toward").get("heads", ())]:
+        try:
+            heads.append(_from_gist(gist))
+        except Failure:
+            return None
+    return heads
+
+
+def _from_gist(gist: object) -> Head:
+    """The head that ``head.gist`` was made of, without its signature. Raises Failure."""
+    return head.parse(f"{gist}\n".encode("ascii", "replace"))
 
 
 def _verify(run: Run, new: Head) -> None:
@@ -130,22 +153,34 @@ def _verify(run: Run, new: Head) -> None:
 
 def _refuse_older(run: Run, origin: str, new: Head, former: Head) -> None:
     """Pass a source over that is behind; and for a job with trusted keys, one whose row of serials doesn't go on from ours."""
-    if new.epoch == former.epoch:
-        if new.serial < former.serial:
-            message = f"{origin} is stale: its tree has serial {new.serial}, and {run.job.tree} holds {former.serial} already."
-            raise Failure("stale", Exit.UNAVAILABLE, message, "Nothing to do if it catches up; another source may be ahead.")
-        if new.serial > former.serial or new.index == former.index:
-            return
-    if not run.job.trusted_keys or (new.serial > former.serial and new.time > former.time):
+    name = run.job.name
+    # What an operator has agreed to counts also if it takes more than one run to get there, as by way of rsync's comparison.
+    agreed = fast.remembered(run, "agreed").get("head")
+    if agreed is not None and not run.job.trusted_keys:
+        former = _from_gist(agreed)
+    if new.epoch == former.epoch and (new.serial > former.serial or (new.serial == former.serial and new.index == former.index)):
         return
-    name, digest = run.job.name, f"{new.epoch}-{new.serial}-{new.index}"
-    message = f"{origin} has a signed head that isn't newer than the one of {run.job.tree}: of {new.time}, after {former.time}."
+    if new.epoch == former.epoch and new.serial < former.serial:
+        message = f"{origin} is stale: its tree has serial {new.serial}, and {run.job.tree} holds {former.serial} already."
+        remedy = (
+            "Nothing to do if it catches up; another source may be ahead. If its master was set back, as to a snapshot, `mirrornet publish --anew` "
+            f"there begins a new row of serials; `mirrornet approve {name}` lets the job follow just this one."
+        )
+        failure = Failure("stale", Exit.UNAVAILABLE, message, remedy)
+    elif not run.job.trusted_keys or (new.serial > former.serial and new.time > former.time):
+        return
+    else:
+        message = f"{origin} has a signed head that isn't newer than the one of {run.job.tree}: of {new.time}, after {former.time}."
+        remedy = f"If its master was set back on purpose, `mirrornet approve {name}` lets the job follow it; else somebody offers what is out of date."
+        failure = Failure("untrusted", Exit.REFUSED, message, remedy)
+    digest = f"{new.epoch}-{new.serial}-{new.index}"
     if approval.is_given(run.places, name, "older_head", digest):
         run.recorder.log(f"An operator has approved: {message}")
+        if not run.job.trusted_keys:
+            fast.note(run, agreed={"head": head.gist(new.line)})
         return
     approval.remember(run.places, name, "older_head", digest, message)
-    remedy = f"If its master was set back on purpose, `mirrornet approve {name}` lets the job follow it; else somebody offers what is out of date."
-    raise Failure("untrusted", Exit.REFUSED, message, remedy)
+    raise failure
 
 
 def _stop_if_known_as_bad(run: Run, origin: str, data: bytes) -> None:
@@ -168,6 +203,7 @@ def _by_deltas(run: Run, origin: str, data: bytes, held: Head, new: Head, index:
     found = index.since(held)
     if not found:
         raise Doubt("they don't begin at the tree that is here")
+    lists.fetch(map(head.delta_name, (one.serial for one in found)), max(one.size for one in found) + SLACK)
     records = entry.combine([lists.entries(one.serial, one.size, one.sha256, delta=True) for one in found])
     with _below(run) as below:
         change = from_deltas(below, _bounded(records), room=lists.incoming)
@@ -189,19 +225,17 @@ def _by_manifest(
 ) -> Plan:
     trusted = bool(run.job.trusted_keys)
     lists.fetch_all(index)
-    suspects: set[bytes] = set()
-    for one in {
-        one for known in (former, _seen(run)) if known is not None and known.epoch == new.epoch for one in index.since(known) or ()
-    }:
-        if lists.path(head.delta_name(one.serial)) is not None:
-            suspects.update(record.path for record in lists.entries(one.serial, one.size, one.sha256, delta=True))
+    suspects = _suspects(run, new, index, lists)
+    if suspects is None:
+        run.recorder.log(f"No list tells what has become of the tree that {run.job.tree} was: all of it is read.")
+        suspects, thorough = Suspects((), ()), _Everything()
     deltas = [lists.entries(one.serial, one.size, one.sha256, delta=True) for one in index.after_manifest]
     whole = index.manifest
     entries = entry.merge(lists.entries(whole.serial, whole.size, whole.sha256), deltas)
     grain = _grain(lists.incoming)
     try:
         with _below(run) as below:
-            listed = entry.counted(entries, new.counts)
+            listed = suspects.watch(entry.counted(entries, new.counts))
             most = None if trusted else _MOST
             change = from_manifest(below, listed, suspects=_Either(suspects, thorough), grain=grain, most=most, room=lists.incoming)
     except TooMuch:
@@ -212,6 +246,34 @@ def _by_manifest(
     if trusted:
         run.record.last_compared = report.utc(time.time())
     return _update(run, origin, data, new, index, change, lists, None)
+
+
+def _suspects(run: Run, new: Head, index: Index, lists: Lists) -> Suspects | None:
+    """Which files may have another content than size and time tell; None: any.
+
+    rsync's comparison passes over what was changed in place, and a head stands for the content.
+    """
+    formers, named = list[Iterator[Entry]](), list[Iterator[Entry]]()
+    been = _been(run)
+    for known in been or ():
+        if known.is_same_tree(new):
+            continue
+        deltas = index.since(known)
+        former = lists.former(known)
+        if deltas and all(lists.has(head.delta_name(one.serial), one) for one in deltas):
+            named.append(entry.combine([lists.entries(one.serial, one.size, one.sha256, delta=True) for one in deltas]))
+        elif former is not None:
+            formers.append(former)
+        else:
+            return None
+    return Suspects(formers, named) if been is not None else None
+
+
+class _Everything:
+    """All paths."""
+
+    def __contains__(self, path: object) -> bool:
+        return True
 
 
 class _Either:
@@ -225,11 +287,22 @@ class _Either:
 
 
 def _brings_or_takes(run: Run, change: Change) -> bool:
-    """Whether there is more to do than to set modes and times, which rsync leaves alone if they are of the same second."""
-    if change.files or change.copies or change.links or change.deletions or change.created:
+    """Whether there is more to do than what rsync leaves alone: modes, times of the same second, and content with the same size and time.
+
+    Such content is the source's: if it isn't, it doesn't get into the tree.
+    """
+    if change.copies or change.links or change.deletions or change.created:
         return True
     with _below(run) as below:
-        return any(_link(below, one.path) != one.target for one in change.symlinks)
+        return not all(_is_same_to_rsync(one, below.stat(one.path)) for one in change.files) or any(
+            _link(below, one.path) != one.target for one in change.symlinks
+        )
+
+
+def _is_same_to_rsync(entry: Entry, found: Stat) -> bool:
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return False
+    return found.st_size == entry.size and found.st_mtime_ns // 10**9 == entry.mtime // 10**9
 
 
 def _link(below: Below, path: bytes) -> bytes | None:
@@ -248,9 +321,7 @@ def _update(
     If there is nothing to do, the head is ours at once.
     """
     # Mirrors that pull from here may be further behind than this one.
-    lists.fetch_all(index)
-    if lists.path(head.manifest_name(index.manifest.serial)) is None:
-        raise Doubt("its list of everything is missing")
+    lists.secure(index)
     found = Plan(origin, rsync.Tally(), carry_out=partial(carry_out, run, Update(origin, change, new, data, index, lists, deltas)))
     for path in change.deletions:
         found.take(f"*deleting  |0|{rsync.as_written(path)}{'/' if path in change.gone_directories else ''}")
@@ -258,7 +329,8 @@ def _update(
     found.tally.files, found.tally.size = len(change.files), change.size
     run.record.entries, run.record.way = new.entries, "manifest" if deltas is None else "deltas"
     if not change.steps:
-        adopt(run, origin, data, new, index)
+        keep_tree(run)
+        adopt(run, origin, data, new, index, lists.proven)
     return found
 
 

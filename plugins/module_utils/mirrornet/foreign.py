@@ -310,12 +310,15 @@ def _delete(run: Run, change: Change) -> None:
     with _tree(run) as top:
         staging = apply.staging_directory(Path(run.job.tree) / IN_TREE / INCOMING)
         try:
-            apply.carry_out(top, staging, change, (), lambda path: False)
+            apply.carry_out(top, staging, change, (), lambda path: False, partial(_count_deletion, run))
         finally:
             os.close(staging)
-    for path in change.deletions:
-        run.recorder.log(f"*deleting  |0|{rsync.as_written(path)}")
-    run.record.deletions += len(change.deletions)
+
+
+def _count_deletion(run: Run, path: bytes) -> None:
+    # At once: if the rest fails, what is gone is gone all the same.
+    run.recorder.log(f"*deleting  |0|{rsync.as_written(path)}")
+    run.record.deletions += 1
 
 
 # Afterwards

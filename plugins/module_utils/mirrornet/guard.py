@@ -73,10 +73,13 @@ def rolled_back(job: Job, *, held: bool) -> Hold | None:
     return Hold(ROLLED_BACK, f"{job.tree} shows a former release, after a rollback.", remedy, digest=ROLLED_BACK)
 
 
-def hold(job: Job, plan: Plan) -> Hold | None:
-    """Why the plan must not be carried out; None if it may. A source that can't read all of its tree gets no deletions to judge."""
+def hold(job: Job, plan: Plan, gone: int = 0) -> Hold | None:
+    """Why the plan must not be carried out; None if it may. A source that can't read all of its tree gets no deletions to judge.
+
+    ``gone`` are entries that the same run has deleted by an earlier plan, without anybody's word for them.
+    """
     if plan.whole:
-        held = _emptied(job, plan) or _too_many_deletions(job, plan)
+        held = _emptied(job, plan) or _too_many_deletions(job, plan, gone)
         if held is not None:
             return held
     return no_room(job, plan)
@@ -99,20 +102,23 @@ def _emptied(job: Job, plan: Plan) -> Hold | None:
     )
 
 
-def _too_many_deletions(job: Job, plan: Plan) -> Hold | None:
+def _too_many_deletions(job: Job, plan: Plan, gone: int) -> Hold | None:
     deletions, entries = plan.tally.deletions, entries_now(plan)
+    if not deletions:
+        return None
     limits = []
-    if job.max_delete is not None and deletions > job.max_delete:
+    if job.max_delete is not None and deletions + gone > job.max_delete:
         limits.append(f"max_delete of {job.max_delete}")
-    if deletions * 100 > entries * job.max_delete_percent:
+    if (deletions + gone) * 100 > (entries + gone) * job.max_delete_percent:
         limits.append(f"max_delete_percent of {job.max_delete_percent}")
     if not limits:
         return None
     some = ", ".join(plan.going[:5]) + (", …" if deletions > 5 else "")
+    before = f"after {gone} that this run has deleted already, more" if gone else "more"
+    end = "nothing more was deleted" if gone else "nothing was deleted"
     return Hold(
         "too_many_deletions",
-        f"{plan.source} lacks {deletions} of the {entries} entries in {job.tree} ({some}), "
-        f"more than {' and '.join(limits)}; nothing was deleted.",
+        f"{plan.source} lacks {deletions} of the {entries} entries in {job.tree} ({some}), {before} than {' and '.join(limits)}; {end}.",
         f"`mirrornet pull {job.name} --dry-run` lists them. If they are meant, `mirrornet approve {job.name}` lets exactly them go.",
         plan.digest,
     )

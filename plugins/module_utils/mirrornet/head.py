@@ -105,7 +105,7 @@ class Head:
 
     def is_same_tree(self, other: Head) -> bool:
         """Whether both stand for the same tree; signatures and times may differ."""
-        return (self.epoch, self.serial, self.index) == (other.epoch, other.serial, other.index)
+        return (self.epoch, self.serial, self.index, self.counts) == (other.epoch, other.serial, other.index, other.counts)
 
 
 def parse(data: bytes) -> Head:

@@ -97,7 +97,7 @@ def _ask(run: Run, origin: str) -> Plan | None:
     """What a source has to say, by the cheapest way that it offers."""
     # Its age counts also for a source with a head.
     known = _is_known(run, origin) if run.job.stale_after else None
-    plan = fast.ask(run, origin)
+    plan = _follow(run, origin)
     if plan is not None:
         _fresh_check_file(run).unlink(missing_ok=True)
         return plan
@@ -111,6 +111,16 @@ def _ask(run: Run, origin: str) -> Plan | None:
     return make_plan(run, origin, Mode(delete=True)) if plan is None else plan
 
 
+def _follow(run: Run, origin: str, thorough: Container[bytes] | None = None) -> Plan | None:
+    """What it takes to make the tree the one that a source publishes; None if everything has to be compared. Raises Failure."""
+    answer = fast.ask(run, origin, closely=thorough is not None)
+    if isinstance(answer, fast.News):
+        from . import follow  # Late, as most runs end before.
+
+        return follow.plan(run, origin, answer.data, due=answer.due, thorough=thorough)
+    return answer
+
+
 def choose_by(run: Run, mode: Mode) -> Plan:
     """The plan of a transfer of this mode, listed in the log, from the first source that can be used. Raises Failure if none can be."""
     return _first(run, run.job.sources, lambda origin: make_plan(run, origin, mode, listed=True))
@@ -118,7 +128,7 @@ def choose_by(run: Run, mode: Mode) -> Plan:
 
 def choose_followed(run: Run, thorough: Container[bytes]) -> Plan | None:
     """What makes the tree the one that a source publishes, with the content of the paths in ``thorough`` read. Raises Failure if none can be used."""
-    return _first(run, run.job.sources, lambda origin: fast.ask(run, origin, thorough))
+    return _first(run, run.job.sources, lambda origin: _follow(run, origin, thorough))
 
 
 def _first(run: Run, sources: tuple[str, ...], ask: Callable[[str], _Answer]) -> _Answer:
@@ -297,11 +307,15 @@ def _seed(run: Run) -> None:
 
 def judge(run: Run, plan: Plan) -> None:
     """Let the guards see a plan. Raises Failure if it must not be carried out."""
-    held = guard.hold(run.job, plan)
+    # A plan that came to nothing may have deleted something before: the limits are for the run.
+    gone = max(run.record.deletions - run.agreed, 0)
+    held = guard.hold(run.job, plan, gone)
     if held is not None and held.kind == "no_room" and run.record.unfinished and _clear_leftovers(run.job):
         # What an interrupted run had brought may be what fills the disk.
-        held = guard.hold(run.job, plan)
+        held = guard.hold(run.job, plan, gone)
     _stop_if(run, held)
+    if held is not None:
+        run.agreed += plan.tally.deletions
 
 
 def _stop_if(run: Run, held: guard.Hold | None) -> None:

@@ -34,6 +34,8 @@ class Run:
     deadline: float
     #: Seconds without any sign of life after which a call of rsync is given up.
     idle: float
+    #: Deletions that an operator has agreed to in this run.
+    agreed: int = 0
 
     @property
     def record(self) -> Report:
