@@ -58,8 +58,7 @@ def _procedure(run: Run, reseed: bool) -> None:
     job, record = run.job, run.record
     run.recorder.phase("check")
     record.passed_over.clear()
-    guard.usable_target(Path(job.target))
-    _stop_if(run, guard.right_target(job, complete_before=record.last_complete is not None))
+    look_at_target(run)
     _stop_if(run, guard.rolled_back(job, held=approval.is_held_back(run.places, job.name)))
     _own_directory(Path(job.tree))
     if job.seed_sources and (reseed or record.last_complete is None):
@@ -293,6 +292,12 @@ def _seed(run: Run) -> None:
 
 
 # Before and after
+
+
+def look_at_target(run: Run) -> None:
+    """Before anything else is done: the target can be worked in, and is the one that is meant. Raises Failure."""
+    guard.usable_target(Path(run.job.target))
+    _stop_if(run, guard.right_target(run.job, complete_before=run.record.last_complete is not None))
 
 
 def judge(run: Run, plan: Plan) -> None:
