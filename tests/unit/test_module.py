@@ -83,6 +83,16 @@ def test_check_mode_tells_that_a_guard_would_hold(master: Master, mirror: Mirror
     assert (real["rc"], real["outcome"]) == (79, "held")
 
 
+def test_check_mode_tells_that_the_target_is_not_the_right_one(master: Master, mirror: Mirror) -> None:
+    master.fill()
+    play(mirror, run="wait")
+    foretold = play(mirror, "--check", "--diff", run="wait", mount=str(mirror.target))
+    real = play(mirror, run="wait", mount=str(mirror.target))
+    assert (foretold["outcome"], foretold["report"]["kind"]) == (real["outcome"], real["kind"]) == ("held", "not_mounted")
+    assert foretold["report"]["message"] == real["report"]["message"]
+    assert foretold["diff"][-1]["prepared"] == f"would be held: {real['report']['message']}\n"
+
+
 def test_password_is_shown_nowhere(master: Master, mirror: Mirror) -> None:
     master.fill()
     url = master.url("login").replace("rsync://", "rsync://joe@")

@@ -40,8 +40,9 @@ def parser() -> argparse.ArgumentParser:
 
     pulling = commands.add_parser("pull", help="run a job now, unless it runs already")
     pulling.add_argument("job", metavar="JOB")
-    pulling.add_argument("--reseed", action="store_true", help="begin with the seed sources, as the first copy does")
-    pulling.add_argument(
+    what = pulling.add_mutually_exclusive_group()
+    what.add_argument("--reseed", action="store_true", help="begin with the seed sources, as the first copy does")
+    what.add_argument(
         "--dry-run", action="store_true", help="say what a run would bring and delete, and whether a guard would hold it; change nothing"
     )
     how = pulling.add_mutually_exclusive_group()
