@@ -63,8 +63,15 @@ class TestApproval:
         assert "4 of the" in report.message
 
     def test_expires(self, held: Mirror) -> None:
-        held.run("approve", "--hours", "0", "tree")
+        held.run("approve", "--hours", "1e-9", "tree")
         assert held.pull().outcome == "held"
+
+    @pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "8761", "soon"])
+    def test_odd_times_are_refused(self, held: Mirror, hours: str) -> None:
+        done = held.run("approve", "--hours", hours, "tree")
+        assert done.returncode == Exit.USAGE
+        assert f"--hours: {hours!r} is no number above 0 and up to 8760" in done.stderr
+        assert not held.places.approval("tree").exists()
 
     def test_emptied_source_can_be_approved(self, master: Master, held: Mirror) -> None:
         shutil.rmtree(master.tree)

@@ -121,10 +121,12 @@ class TestAnotherTarget:
         assert list(mirror.target.iterdir()) == []
 
 
-@pytest.mark.parametrize("share", ["0", "101", "-1", "x"])
+@pytest.mark.parametrize("share", ["0", "101", "-1", "nan", "x"])
 def test_odd_shares_are_refused(mirror: Mirror, share: str) -> None:
     mirror.define()
-    assert mirror.run("verify", "--sample", share, "tree").returncode == Exit.USAGE
+    done = mirror.run("verify", "--sample", share, "tree")
+    assert done.returncode == Exit.USAGE
+    assert f"--sample: {share!r} is no number above 0 and up to 100" in done.stderr
 
 
 def test_before_the_first_pull(mirror: Mirror) -> None:
