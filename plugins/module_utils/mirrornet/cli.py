@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from . import job, pull, report
 from .errors import Exit, Failure
 from .files import read_json, to_json
-from .places import Places, chosen_places
+from .places import Places, chosen_places, default_places
 from .record import TYPE_CHECKING, asdict
 
 if TYPE_CHECKING:
@@ -182,6 +182,9 @@ def _status(places: Places, arguments: Arguments) -> int:
         return int(Exit.OK)
     if not records:
         _say(f"No job is defined in {places.definitions}.")
+        system = default_places(uid=0)
+        if places == default_places() != system and job.names(system):
+            _say("Jobs of the system: `sudo mirrornet status`.")
         return int(Exit.OK)
     rows = [("JOB", "STATE", "LAST RUN", "LAST COMPLETE", "ENTRIES", "WHAT")]
     rows += [(r["job"], r["state"], r["finished"] or "-", r["last_complete"] or "-", str(r["entries"] or "-"), r["what"]) for r in records]
