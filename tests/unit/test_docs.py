@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from mirrornet.approval import ROLLED_BACK
+from mirrornet.places import Places
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.parents[1] for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
@@ -90,6 +91,15 @@ def test_the_reference_has_all_kinds() -> None:
     listed = [kind for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for kind in re.findall(r"`(\w+)`", row)]
     given = set().union(*map(kinds, ROOT.glob("plugins/module_utils/mirrornet/*.py")))
     assert sorted(listed) == sorted(given | {ROLLED_BACK})
+
+
+def test_the_reference_has_all_files_of_a_job() -> None:
+    section = (ROOT / "docs/reference_mirrornet.md").read_text(encoding="utf-8").split("\n## Files\n")[1].split("\n## ")[0]
+    places = Places(Path("/config"), Path("/state"))
+    paths = [method(places, "JOB") for method in vars(Places).values() if "job" in getattr(method, "__annotations__", {})]
+    files = sorted(path.name for path in paths if path.parent == places.state("JOB"))
+    assert len(files) > 10
+    assert [name for name in files if not re.search(rf"`{re.escape(name)}/?`", section)] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
