@@ -372,7 +372,7 @@ job:
   sample: sage
 command:
   description: The command that cron runs, as a list of words.
-  returned: success
+  returned: with O(state=present), unless it was refused or couldn't be installed
   type: list
   elements: str
   sample: [/usr/local/bin/mirrornet, pull, --quiet, sage]
@@ -389,6 +389,22 @@ report:
   returned: with O(run=wait), if the job could run
   type: dict
   sample: {"job": "sage", "outcome": "updated", "source": "rsync://master.example.org/sage/", "files": 12, "size": 73400320, "deletions": 2}
+kind:
+  description: What went wrong, as a word that stays the same; see the list of kinds in the reference of C(mirrornet).
+  returned: when the run failed or is held, and when the job couldn't be installed or removed for such a reason
+  type: str
+  sample: too_many_deletions
+problems:
+  description: Everything that keeps the job from being installed, each with the option at fault and the remedy. Nothing was changed.
+  returned: when there is any
+  type: list
+  elements: str
+  sample: ["schedule: minute '61': 61 is outside 0 to 59."]
+rc:
+  description: The exit code of C(mirrornet), which the reference of the command explains.
+  returned: with O(run=wait), when the run failed or is held, or left no report
+  type: int
+  sample: 79
 """
 
 import json
@@ -554,14 +570,9 @@ def _refuse(module: AnsibleModule, problems: list[str]) -> None:
 
 
 def _carry_out(module: AnsibleModule, result: dict[str, Any], prepared: install.Prepared) -> None:
-    result["changed"] = bool(prepared.changes)
-    result["diff"] = [
-        {"before_header": change.path, "after_header": change.path, "before": change.before, "after": change.after}
-        for change in prepared.changes
-    ]
+    result.update(changed=bool(prepared.changes), diff=prepared.differences())
     if not module.check_mode:
-        for change in prepared.changes:
-            change.apply()
+        prepared.carry_out()
 
 
 def _run(module: AnsibleModule, result: dict[str, Any], how: install.Installation) -> None:
