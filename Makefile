@@ -1,5 +1,6 @@
 # Everything a developer does here. `make` alone says what there is.
-# A fresh machine needs make, git and Python 3.11 or later; the rest is installed on demand.
+# A fresh machine is a Debian with make, git and Python 3.11 or later, and one is root there or has sudo: the rest is installed on demand.
+# Without either, whatever is missing is named. Only what runs test hosts (demo, test, unit-hosts, molecule, bench) needs root itself.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -64,7 +65,7 @@ unit: venv
 sanity: venv ## Run ansible-test's sanity tests on a copy of the files that git knows
 	tests/tools/sanity
 
-unit-hosts: packages ## Run the engine's unit tests on each Debian, with its own Python and rsync
+unit-hosts: packages-hosts ## Run the engine's unit tests on each Debian, with its own Python and rsync
 	@$(enter) tests/tools/unit_hosts
 
 molecule: venv hosts ## Run one scenario (SCENARIO=default DO=test|converge|verify|destroy)
@@ -91,16 +92,19 @@ soak: venv ## Kill runs by the hundred (SOAK_KILLS=200) and start them together 
 	EVERY_STEP=1 pytest -n auto -q -k "killed" tests/unit/test_change.py tests/unit/test_fast_bad_days.py tests/unit/test_fast_signed.py
 
 # == Parts
-.PHONY: packages venv hosts build docs clean distclean
+.PHONY: packages packages-check packages-hosts venv hosts build docs clean distclean
 packages: ## Install what this machine lacks (Debian; as root or through sudo)
-	@tests/tools/packages
+	@tests/tools/packages check hosts
 
-venv: packages $(venv)/installed ## Make .venv, with the tools of tests/requirements.txt
+packages-check packages-hosts: packages-%:
+	@tests/tools/packages $*
+
+venv: packages-check $(venv)/installed ## Make .venv, with the tools of tests/requirements.txt
 
 $(venv)/installed: tests/requirements.txt
 	@tests/tools/make_venv "$(PYTHON)" "$(venv)"
 
-hosts: packages ## Make the images of the test hosts that are missing
+hosts: packages-hosts ## Make the images of the test hosts that are missing
 	@tests/hosts/images
 
 build: venv ## Make the tarball that Galaxy takes

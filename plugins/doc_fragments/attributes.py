@@ -16,7 +16,7 @@ attributes:
     description: Whether it says what it would change, and changes nothing.
     support: full
   diff_mode:
-    description: Whether it shows what it changes, before and after. Passwords and keys are never shown.
+    description: Whether it shows what it changes, before and after. Passwords and private keys are never shown.
     support: full
   platform:
     description: The systems that it runs on.

@@ -16,7 +16,6 @@ description:
   - The host in a URL is the master's C(rsync_master_public_name), by default its name in the inventory.
     The port is its C(rsync_master_port), and is left out when it is 873.
   - A master whose C(rsync_master_public_scheme) is C(rsyncs) gets a URL that uses TLS, with its C(rsync_master_tls_port).
-  - A module with C(state=absent) doesn't count.
 positional: _input, masters, module, host
 extends_documentation_fragment:
   - mirrornet.rsync.module_on_masters
@@ -48,7 +47,7 @@ PORTS = {"rsync": ("rsync_master_port", 873), "rsyncs": ("rsync_master_tls_port"
 def modules_of(variables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The modules that the master with these variables serves."""
     modules = variables.get("rsync_master_modules") or []
-    return [module for module in modules if isinstance(module, Mapping) and module.get("state") != "absent"]
+    return [module for module in modules if isinstance(module, Mapping)]
 
 
 def url(master: str, variables: Mapping[str, Any], module: str) -> str:

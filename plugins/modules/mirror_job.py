@@ -282,7 +282,8 @@ options:
       - V(wait) runs the installed job once, after installing it, and waits for the end of the run; a run that fails or is held fails the task.
         If another run is at work the outcome is V(busy) and the task is fine.
       - V(never) leaves running to the schedule.
-      - In check mode rsync's dry run tells what would come and go, provided that the job can run already.
+      - In check mode rsync's comparison with the first source that can be used tells what would come and go, provided that the job can run already. What a
+        source publishes about its tree, O(check_file), O(stale_after), O(trusted_keys), O(file_list) and O(seed_sources) have no part in it.
     type: str
     choices: [never, wait]
     default: never
@@ -316,6 +317,7 @@ attributes:
   check_mode:
     description: Predicts what the real run would change, also where rsync, cron or the account are still missing.
     support: full
+    details: What a run with O(run=wait) would bring and delete is told as O(run) says.
   diff_mode:
     description: Shows definition, schedule and directories before and after. Other entries of a crontab are not shown.
     support: full
@@ -370,7 +372,7 @@ job:
   sample: sage
 command:
   description: The command that cron runs, as a list of words.
-  returned: success
+  returned: with O(state=present), unless it was refused or couldn't be installed
   type: list
   elements: str
   sample: [/usr/local/bin/mirrornet, pull, --quiet, sage]
@@ -382,10 +384,27 @@ outcome:
 report:
   description:
     - The report of the run, as it also stands in the job's state directory and in the tree.
-    - In check mode, what would come and go.
+    - In check mode, what would come and go, with C(job), C(outcome), C(kind), C(message), C(remedy), C(source), C(files), C(size) and C(deletions) of these
+      fields, and rsync's lines as C(items).
   returned: with O(run=wait), if the job could run
   type: dict
   sample: {"job": "sage", "outcome": "updated", "source": "rsync://master.example.org/sage/", "files": 12, "size": 73400320, "deletions": 2}
+kind:
+  description: What went wrong, as a word that stays the same; see the list of kinds in the reference of C(mirrornet).
+  returned: when the run failed or is held, and when the job couldn't be installed or removed for such a reason
+  type: str
+  sample: too_many_deletions
+problems:
+  description: Everything that keeps the job from being installed, each with the option at fault and the remedy. Nothing was changed.
+  returned: when there is any
+  type: list
+  elements: str
+  sample: ["schedule: minute '61': 61 is outside 0 to 59."]
+rc:
+  description: The exit code of C(mirrornet), which the reference of the command explains.
+  returned: with O(run=wait), when the run failed or is held, or left no report
+  type: int
+  sample: 79
 """
 
 import json
@@ -399,6 +418,7 @@ from ..module_utils.mirrornet import install, pull
 from ..module_utils.mirrornet.errors import Failure
 from ..module_utils.mirrornet.job import NAME, OPTIONS, Job, check
 from ..module_utils.mirrornet.places import Places, default_places
+from ..module_utils.mirrornet.record import asdict
 
 
 def main() -> None:
@@ -505,7 +525,7 @@ def _present(module: AnsibleModule, result: dict[str, Any]) -> None:
     result["command"] = how.argv(checked.job.name)
     if module.params["run"] == "wait":
         if module.check_mode:
-            _dry_run(module, result, checked.job, ready=not prepared.missing and Path(checked.job.target).is_dir())
+            _dry_run(module, result, how, checked.job, ready=not prepared.missing and Path(checked.job.target).is_dir())
         else:
             _run(module, result, how)
 
@@ -550,14 +570,9 @@ def _refuse(module: AnsibleModule, problems: list[str]) -> None:
 
 
 def _carry_out(module: AnsibleModule, result: dict[str, Any], prepared: install.Prepared) -> None:
-    result["changed"] = bool(prepared.changes)
-    result["diff"] = [
-        {"before_header": change.path, "after_header": change.path, "before": change.before, "after": change.after}
-        for change in prepared.changes
-    ]
+    result.update(changed=bool(prepared.changes), diff=prepared.differences())
     if not module.check_mode:
-        for change in prepared.changes:
-            change.apply()
+        prepared.carry_out()
 
 
 def _run(module: AnsibleModule, result: dict[str, Any], how: install.Installation) -> None:
@@ -575,30 +590,22 @@ def _run(module: AnsibleModule, result: dict[str, Any], how: install.Installatio
         )
 
 
-def _dry_run(module: AnsibleModule, result: dict[str, Any], job: Job, *, ready: bool) -> None:
+def _dry_run(module: AnsibleModule, result: dict[str, Any], how: install.Installation, job: Job, *, ready: bool) -> None:
     """What the run would do. On a host that isn't ready, and from a source that a play may be about to start, it can only be expected to change."""
     if not ready:
         result["changed"] = True
         return
     try:
-        plan, items, held = pull.dry_run(job)
+        expected = pull.dry_run(how.places, job)
     except Failure as failure:
         module.warn(f"Job {job.name}: what a run would do can't be told: {failure}")
         result["changed"] = True
         return
-    outcome = "held" if held else "unchanged" if plan.is_empty else "updated"
-    result.update(outcome=outcome, changed=result["changed"] or outcome == "updated")
-    result["report"] = {
-        "job": job.name,
-        "outcome": outcome,
-        "source": plan.source,
-        "items": items,
-        "message": str(held.failure()) if held else "",
-    }
-    if items or held:
-        prepared = [*items, *([f"would be held: {held.message}"] if held else [])]
-        result["diff"].append({"header": f"{job.tree}, from {plan.source}", "prepared": "\n".join(prepared) + "\n"})
-    result["report"].update(files=plan.tally.files, size=plan.tally.size, deletions=plan.tally.deletions)
+    result.update(report=asdict(expected), outcome=expected.outcome, changed=result["changed"] or expected.outcome == "updated")
+    held = [f"would be held: {expected.message}"] if expected.outcome == "held" else []
+    if expected.items or held:
+        header = job.tree if expected.source is None else f"{job.tree}, from {expected.source}"
+        result["diff"].append({"header": header, "prepared": "\n".join([*expected.items, *held]) + "\n"})
 
 
 if __name__ == "__main__":

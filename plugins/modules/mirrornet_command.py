@@ -99,26 +99,26 @@ def main() -> None:
         python=params["python"],
     )
     result: dict[str, Any] = {"changed": False, "command": str(how.command)}
-    if not NAME.fullmatch(params["name"]):
-        prepared = install.Prepared(problems=[f"name: {params['name']!r} must be up to 63 letters, digits, '-' and '_'."])
-    elif params["state"] == "present":
-        prepared = install.command_present(params["name"], how)
+    try:
+        _bring_about(module, how, result)
+    except OSError as error:
+        module.fail_json(msg=f"{error}. What was done before is done; a second run goes on from there.", **result)
+    module.exit_json(**result)
+
+
+def _bring_about(module: AnsibleModule, how: install.Installation, result: dict[str, Any]) -> None:
+    name = module.params["name"]
+    if not NAME.fullmatch(name):
+        prepared = install.Prepared(problems=[f"name: {name!r} must be up to 63 letters, digits, '-' and '_'."])
+    elif module.params["state"] == "present":
+        prepared = install.command_present(name, how)
     else:
-        prepared = install.command_absent(params["name"], how)
+        prepared = install.command_absent(name, how)
     if prepared.problems:
         module.fail_json(msg="Nothing was changed. " + " ".join(prepared.problems), problems=prepared.problems, **result)
-    result["changed"] = bool(prepared.changes)
-    result["diff"] = [
-        {"before_header": change.path, "after_header": change.path, "before": change.before, "after": change.after}
-        for change in prepared.changes
-    ]
+    result.update(changed=bool(prepared.changes), diff=prepared.differences())
     if not module.check_mode:
-        for change in prepared.changes:
-            try:
-                change.apply()
-            except OSError as error:
-                module.fail_json(msg=f"{change.path}: {error.strerror}. A second run goes on from there.", **result)
-    module.exit_json(**result)
+        prepared.carry_out()
 
 
 if __name__ == "__main__":

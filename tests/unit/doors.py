@@ -1,9 +1,10 @@
 # Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A door before a daemon that misbehaves: PORT DAEMON_PORT cut|stall BYTES. The tests run it as a process of its own.
+"""A door before a daemon that misbehaves: PORT DAEMON_PORT cut|stall|pause BYTES. The tests run it as a process of its own.
 
-It hands on BYTES from the daemon and then cuts the connection, or keeps it open and never says another word.
+It hands on BYTES from the daemon and then cuts the connection, or keeps it open and never says another word, or says ``paused`` and goes on when it
+is told to by a line. It takes little in advance, so that the daemon can't be far ahead of what was handed on.
 """
 
 from __future__ import annotations
@@ -22,13 +23,21 @@ def forward(source: socket.socket, sink: socket.socket) -> None:
 
 
 def serve(client: socket.socket, daemon_port: int, how: str, left: int) -> None:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", daemon_port)) as daemon:
+    with contextlib.suppress(OSError), socket.socket() as daemon:
+        daemon.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        daemon.connect(("127.0.0.1", daemon_port))
         threading.Thread(target=forward, args=(client, daemon), daemon=True).start()
         while left > 0 and (data := daemon.recv(min(left, 65536))):
             client.sendall(data)
             left -= len(data)
         if how == "stall" and left <= 0:
             time.sleep(3600)
+        if how == "pause" and left <= 0:
+            print("paused", flush=True)
+            sys.stdin.readline()
+            forward(daemon, client)
+    # Also after a daemon that was gone before it had read everything.
+    with contextlib.suppress(OSError):
         client.shutdown(socket.SHUT_RDWR)
 
 

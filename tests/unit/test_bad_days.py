@@ -22,14 +22,14 @@ from mirrornet.errors import Exit
 
 
 @contextmanager
-def door(master: Master, how: str, size: int) -> Iterator[str]:
-    """The URL of a door that hands on ``size`` bytes of a connection and then cuts or stalls it."""
+def door(master: Master, how: str, size: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A door that hands on ``size`` bytes of a connection and then cuts, stalls or pauses it: its URL and its process."""
     port = free_port()
     words = [sys.executable, str(Path(__file__).with_name("doors.py")), str(port), str(master.port), how, str(size)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        yield f"rsync://127.0.0.1:{port}/tree/"
+        yield f"rsync://127.0.0.1:{port}/tree/", process
         process.kill()
 
 
@@ -39,7 +39,7 @@ def test_network_fails_in_mid_file(master: Master, mirror: Mirror, how: str) -> 
     mirror.pull()
     before = tree(mirror.target)
     (master.tree / "big").write_bytes(os.urandom(4 << 20))
-    with door(master, how, 2 << 20) as url:
+    with door(master, how, 2 << 20) as (url, _process):
         failed = mirror.pull(sources=[url], io_timeout=2)
     assert (failed.outcome, failed.kind, failed.exit_code) == ("failed", "connection_lost", int(Exit.UNAVAILABLE))
     assert {name: what for name, what in tree(mirror.target).items() if ".~tmp~" not in name} == before
@@ -51,17 +51,28 @@ def test_network_fails_in_mid_file(master: Master, mirror: Mirror, how: str) -> 
 
 def test_files_vanish_while_they_are_read(master: Master, mirror: Mirror) -> None:
     master.fill()
-    for number in range(40):
-        (master.tree / f"part-{number:02d}").write_bytes(os.urandom(100_000))
-    mirror.define(bandwidth_limit=2000, retries=0)
-    run = mirror.start("pull", "--json", "tree")
-    wait_until(lambda: mirror.phase() == "transfer", "the transfer")
-    time.sleep(0.3)
-    for number in range(30, 40):
-        (master.tree / f"part-{number:02d}").unlink()
-    out = run.communicate()[0]
+    # So many that the last can't be on their way yet, in any buffer, when the first is.
+    parts = [master.tree / f"part-{number:02d}" for number in range(30)]
+    for part in parts:
+        with part.open("wb") as file:
+            file.truncate(1 << 20)
+    with door(master, "pause", 1 << 20) as (url, process):
+        mirror.define(sources=[url])
+        run = mirror.start("pull", "--json", "tree")
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"paused\n"
+        assert mirror.phase() == "transfer"
+        for part in parts[25:]:
+            part.unlink()
+        process.stdin.write(b"go on\n")
+        process.stdin.flush()
+        out = run.communicate()[0]
     assert json.loads(out)["outcome"] == "updated", out
-    assert mirror.pull(max_delete_percent=50).outcome in ("updated", "unchanged")
+    said = mirror.places.errors("tree").read_text()
+    assert [part.name for part in parts if f'file has vanished: "{part.name}"' in said] == [part.name for part in parts[25:]], said
+    # The time of the directory that they were in may have changed.
+    assert mirror.pull().outcome in ("updated", "unchanged")
     assert tree(mirror.target) == tree(master.tree)
 
 

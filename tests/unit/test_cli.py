@@ -17,6 +17,7 @@ import pytest
 from conftest import ENGINE, Master, Mirror
 from mirrornet import arguments, cli
 from mirrornet.errors import MEANINGS, Exit
+from mirrornet.places import default_places
 
 
 def test_every_exit_code_has_a_meaning() -> None:
@@ -141,6 +142,24 @@ def test_status(master: Master, mirror: Mirror) -> None:
     record = json.loads(mirror.run("status", "--json").stdout)["jobs"][0]
     assert (record["state"], record["kind"]) == ("failed", "unreachable")
     assert record["last_complete"]
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_status_tells_an_ordinary_user_of_the_jobs_of_the_system(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], chosen: bool
+) -> None:
+    for variable in ("MIRRORNET_CONFIG_DIR", "MIRRORNET_STATE_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(cli, "default_places", lambda uid=None: mirror.places if uid == 0 else default_places())
+    words = ["--config-dir", str(tmp_path / "chosen"), "status"] if chosen else ["status"]
+    none_here = f"No job is defined in {tmp_path}/{'chosen' if chosen else '.config/mirrornet'}/jobs.\n"
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == none_here
+    mirror.define()
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == none_here + ("" if chosen else "Jobs of the system: `sudo mirrornet status`.\n")
 
 
 def test_state_directory_that_cannot_be_used(mirror: Mirror) -> None:

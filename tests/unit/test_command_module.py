@@ -62,6 +62,14 @@ def test_installs_what_check_mode_foretells_and_takes_it_away(tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "play.yml"]
 
 
+def test_a_command_that_cannot_be_put_in_place(tmp_path: Path) -> None:
+    (tmp_path / "bin" / "mirrornet").mkdir(parents=True)
+    [result] = play(tmp_path, [{}])
+    assert result["failed"]
+    assert f"Is a directory: '{tmp_path}/bin/mirrornet'" in result["msg"]
+    assert "a second run goes on from there" in result["msg"]
+
+
 def test_the_installed_command_runs(tmp_path: Path) -> None:
     play(tmp_path, [{}])
     done = subprocess.run([str(tmp_path / "bin/mirrornet"), "--version"], capture_output=True, text=True, check=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
+from mirrornet.approval import ROLLED_BACK
+from mirrornet.places import Places
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.parents[1] for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
@@ -70,6 +73,33 @@ def test_the_role_hands_every_option_of_a_job_to_the_module() -> None:
     source = (ROOT / "plugins/modules/mirror_job.py").read_text(encoding="utf-8")
     options = yaml.safe_load(source.split('DOCUMENTATION = r"""')[1].split('"""')[0])["options"]
     assert set(task["mirrornet.rsync.mirror_job"]) == set(options) - {"config_dir", "state_dir", "command"}
+
+
+def kinds(room: Path) -> set[str]:
+    """The kinds of failures and holds that stand literally in a room of the engine."""
+    found = set()
+    for node in ast.walk(ast.parse(room.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Failure", "Hold", "_Kind"):
+            found.add(node.args[0])
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith(".kind"):
+            found.add(node.value)
+    return {str(node.value) for node in found if isinstance(node, ast.Constant)}
+
+
+def test_the_reference_has_all_kinds() -> None:
+    section = (ROOT / "docs/reference_mirrornet.md").read_text(encoding="utf-8").split("\n## Kinds\n")[1].split("\n## ")[0]
+    listed = [kind for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for kind in re.findall(r"`(\w+)`", row)]
+    given = set().union(*map(kinds, ROOT.glob("plugins/module_utils/mirrornet/*.py")))
+    assert sorted(listed) == sorted(given | {ROLLED_BACK})
+
+
+def test_the_reference_has_all_files_of_a_job() -> None:
+    section = (ROOT / "docs/reference_mirrornet.md").read_text(encoding="utf-8").split("\n## Files\n")[1].split("\n## ")[0]
+    places = Places(Path("/config"), Path("/state"))
+    paths = [method(places, "JOB") for method in vars(Places).values() if "job" in getattr(method, "__annotations__", {})]
+    files = sorted(path.name for path in paths if path.parent == places.state("JOB"))
+    assert len(files) > 10
+    assert [name for name in files if not re.search(rf"`{re.escape(name)}/?`", section)] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -17,7 +17,7 @@ unknown_names = plugin("filter.unknown_names").unknown_names
 
 MASTERS = ["one", "two", "three"]
 HOSTVARS: dict[str, dict[str, Any]] = {
-    "one": {"rsync_master_modules": [{"name": "docs", "path": "/srv/docs"}, {"name": "old", "path": "/srv/old", "state": "absent"}]},
+    "one": {"rsync_master_modules": [{"name": "docs", "path": "/srv/docs"}]},
     "two": {
         "rsync_master_modules": [{"name": "docs"}, {"name": "data"}],
         "rsync_master_public_name": "2001:db8::2",
@@ -34,7 +34,6 @@ HOSTVARS: dict[str, dict[str, Any]] = {
         ("docs", "mirror", ["rsync://one/docs/", "rsync://[2001:db8::2]:8730/docs/"]),
         ("data", "mirror", ["rsync://[2001:db8::2]:8730/data/"]),
         ("docs", "one", ["rsync://[2001:db8::2]:8730/docs/"]),
-        ("old", "mirror", []),
         ("none", "mirror", []),
     ],
 )

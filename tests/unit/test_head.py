@@ -244,5 +244,4 @@ class TestSignatures:
 
 
 def test_names() -> None:
-    assert heads.head_path(Path("/srv/tree")) == Path("/srv/tree/.mirrornet/head")
     assert (heads.index_name(7), heads.manifest_name(7), heads.delta_name(7)) == ("index-7", "manifest-7.gz", "delta-7.gz")

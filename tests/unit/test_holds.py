@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Master, Mirror, tree
@@ -62,8 +63,15 @@ class TestApproval:
         assert "4 of the" in report.message
 
     def test_expires(self, held: Mirror) -> None:
-        held.run("approve", "--hours", "0", "tree")
+        held.run("approve", "--hours", "1e-9", "tree")
         assert held.pull().outcome == "held"
+
+    @pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "8761", "soon"])
+    def test_odd_times_are_refused(self, held: Mirror, hours: str) -> None:
+        done = held.run("approve", "--hours", hours, "tree")
+        assert done.returncode == Exit.USAGE
+        assert f"--hours: {hours!r} is no number above 0 and up to 8760" in done.stderr
+        assert not held.places.approval("tree").exists()
 
     def test_emptied_source_can_be_approved(self, master: Master, held: Mirror) -> None:
         shutil.rmtree(master.tree)
@@ -122,6 +130,80 @@ class TestTarget:
         report = mirror.pull(reserve=(disk.f_blocks * disk.f_frsize >> 20) + 1)
         assert (report.outcome, report.kind) == ("held", "no_room")
         assert "are to stay free" in report.message
+
+
+def foretold(mirror: Mirror, **options: Any) -> tuple[int, str, dict[str, Any]]:
+    """What a dry run says: its exit code, the message for people, and the record."""
+    mirror.define(**options)
+    said = mirror.run("pull", "--dry-run", "tree")
+    return said.returncode, said.stderr, json.loads(mirror.run("pull", "--dry-run", "--json", "tree").stdout)
+
+
+class TestDryRun:
+    """It says that a guard would hold the run whenever one would, and changes nothing, not even what may be approved."""
+
+    def test_mount_point_without_its_disk(self, master: Master, mirror: Mirror) -> None:
+        master.fill()
+        code, said, record = foretold(mirror, mount=str(mirror.target))
+        assert code == Exit.HELD
+        assert f"would be held: Nothing is mounted at {mirror.target}" in said
+        assert (record["outcome"], record["kind"], record["source"], record["items"]) == ("held", "not_mounted", None, [])
+
+    def test_target_that_was_swapped_for_an_empty_one(self, master: Master, mirror: Mirror) -> None:
+        master.fill()
+        mirror.pull()
+        mirror.target.rename(mirror.base / "away")
+        mirror.target.mkdir()
+        code, said, record = foretold(mirror)
+        assert (code, record["kind"]) == (Exit.HELD, "target_replaced")
+        assert not mirror.places.held("tree").exists()
+        assert mirror.pull().kind == "target_replaced"
+        mirror.run("approve", "tree")
+        code, said, record = foretold(mirror)
+        assert (code, said, record["outcome"], record["files"]) == (0, "", "updated", 8)
+        assert mirror.pull().outcome == "updated"
+
+    def test_after_a_rollback(self, master: Master, mirror: Mirror) -> None:
+        master.fill()
+        mirror.pull(switch=True)
+        (master.tree / "fresh").write_text("x")
+        mirror.pull(switch=True)
+        assert mirror.run("rollback", "tree").returncode == 0
+        code, _said, record = foretold(mirror, switch=True)
+        assert (code, record["kind"]) == (Exit.HELD, "rolled_back")
+        assert mirror.pull(switch=True).kind == "rolled_back"
+        mirror.run("approve", "tree")
+        assert foretold(mirror, switch=True)[0] == 0
+
+    def test_what_was_approved_is_not_held(self, held: Mirror) -> None:
+        assert foretold(held)[2]["kind"] == "too_many_deletions"
+        held.run("approve", "tree")
+        code, said, record = foretold(held)
+        assert (code, said, record["outcome"], record["deletions"]) == (0, "", "updated", 4)
+        assert held.pull().outcome == "updated"
+
+    def test_trouble_of_this_host_is_not_passed_over(self, master: Master, mirror: Mirror) -> None:
+        """The next source can't help, and the run doesn't ask it either."""
+        master.fill()
+        login = master.url("login").replace("rsync://", "rsync://joe@")
+        options = {"sources": [login, master.url()], "password_file": str(mirror.base / "not-there")}
+        mirror.define(**options)
+        done = mirror.run("pull", "--dry-run", "tree")
+        report = mirror.pull(**options)
+        assert (report.kind, done.returncode) == ("rsync_error", report.exit_code)
+        assert done.stdout == ""
+        assert done.stderr == f"mirrornet: {report.message} {report.remedy}\n"
+
+    def test_trouble_of_a_source_is_passed_over(self, master: Master, mirror: Mirror) -> None:
+        master.fill()
+        code, said, record = foretold(mirror, sources=[master.url("closed"), master.url()])
+        assert (code, said, record["source"]) == (0, "", master.url())
+
+    def test_seeds_are_for_runs(self, mirror: Mirror) -> None:
+        mirror.define()
+        done = mirror.run("pull", "--dry-run", "--reseed", "tree")
+        assert done.returncode == Exit.USAGE
+        assert "not allowed with argument" in done.stderr
 
 
 class TestAlarm:

@@ -19,6 +19,11 @@ from conftest import Master, Mirror, tree
 ROOT = Path(__file__).parents[2]
 
 
+#: What the module says that it returns, and what every module does.
+DOCUMENTED = set(yaml.safe_load((ROOT / "plugins/modules/mirror_job.py").read_text().split('RETURN = r"""')[1].split('"""')[0]))
+OF_ALL_MODULES = {"action", "changed", "diff", "exception", "failed", "invocation", "msg", "warnings"}
+
+
 def play(mirror: Mirror, *flags: str, **options: Any) -> dict[str, Any]:
     """The result of one task with mirror_job."""
     return play_all(mirror, [options], *flags)[0]
@@ -44,7 +49,10 @@ def play_all(mirror: Mirror, jobs: list[dict[str, Any]], *flags: str) -> list[di
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local", *flags, str(playbook)]
     command += ["-e", f"ansible_python_interpreter={sys.executable}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    return [task["hosts"]["localhost"] for task in json.loads(done.stdout)["plays"][0]["tasks"]]
+    results = [task["hosts"]["localhost"] for task in json.loads(done.stdout)["plays"][0]["tasks"]]
+    for result in results:
+        assert {name for name in result if not name.startswith("_")} <= DOCUMENTED | OF_ALL_MODULES
+    return results
 
 
 def test_check_mode_predicts_what_a_run_brings_and_deletes(master: Master, mirror: Mirror) -> None:
@@ -81,6 +89,16 @@ def test_check_mode_tells_that_a_guard_would_hold(master: Master, mirror: Mirror
     assert real["failed"]
     assert real["kind"] == "too_many_deletions"
     assert (real["rc"], real["outcome"]) == (79, "held")
+
+
+def test_check_mode_tells_that_the_target_is_not_the_right_one(master: Master, mirror: Mirror) -> None:
+    master.fill()
+    play(mirror, run="wait")
+    foretold = play(mirror, "--check", "--diff", run="wait", mount=str(mirror.target))
+    real = play(mirror, run="wait", mount=str(mirror.target))
+    assert (foretold["outcome"], foretold["report"]["kind"]) == (real["outcome"], real["kind"]) == ("held", "not_mounted")
+    assert foretold["report"]["message"] == real["report"]["message"]
+    assert foretold["diff"][-1]["prepared"] == f"would be held: {real['report']['message']}\n"
 
 
 def test_password_is_shown_nowhere(master: Master, mirror: Mirror) -> None:

@@ -98,10 +98,35 @@ def test_repair_obeys_the_guards(master: Master, mirror: Mirror) -> None:
     assert (mirror.target / "own-0").exists()
 
 
-@pytest.mark.parametrize("share", ["0", "101", "-1", "x"])
+@pytest.mark.parametrize("repair", [False, True])
+class TestAnotherTarget:
+    """What a pull doesn't write to is neither compared nor repaired."""
+
+    def test_mount_point_without_its_disk(self, master: Master, mirror: Mirror, repair: bool) -> None:
+        master.fill()
+        mirror.pull(mount="/")
+        mirror.target.rename(mirror.base / "away")
+        mirror.target.mkdir()
+        report = verify.verify(mirror.places, mirror.define(mount=str(mirror.target)), "h", repair=repair)
+        assert (report.outcome, report.kind, report.exit_code) == ("held", "not_mounted", Exit.HELD)
+        assert list(mirror.target.iterdir()) == []
+
+    def test_target_that_was_swapped_for_an_empty_one(self, master: Master, mirror: Mirror, repair: bool) -> None:
+        master.fill()
+        mirror.pull()
+        mirror.target.rename(mirror.base / "away")
+        mirror.target.mkdir()
+        report = verify.verify(mirror.places, mirror.define(), "h", repair=repair)
+        assert (report.outcome, report.kind, report.exit_code) == ("held", "target_replaced", Exit.HELD)
+        assert list(mirror.target.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", ["0", "101", "-1", "nan", "x"])
 def test_odd_shares_are_refused(mirror: Mirror, share: str) -> None:
     mirror.define()
-    assert mirror.run("verify", "--sample", share, "tree").returncode == Exit.USAGE
+    done = mirror.run("verify", "--sample", share, "tree")
+    assert done.returncode == Exit.USAGE
+    assert f"--sample: {share!r} is no number above 0 and up to 100" in done.stderr
 
 
 def test_before_the_first_pull(mirror: Mirror) -> None:

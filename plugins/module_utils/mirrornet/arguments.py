@@ -6,10 +6,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from typing import Any
 
 from . import __version__
+from .record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    _Commands = argparse._SubParsersAction["_Parser"]
+
+#: Longest time that an approval may be given for, a year: one that never ends would be forgotten, and let the same loss through again.
+_MOST_HOURS = 8760
 
 
 class _Help(argparse.HelpFormatter):
@@ -37,11 +46,17 @@ def parser() -> argparse.ArgumentParser:
         "--state-dir", metavar="DIR", help="where locks and reports are (default: /var/lib/mirrornet, or ~/.local/state/mirrornet)"
     )
     commands = words.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_pull, _approve, _verify, _rollback, _status, _publish, _traffic):
+        add(commands)
+    return words
 
+
+def _pull(commands: _Commands) -> None:
     pulling = commands.add_parser("pull", help="run a job now, unless it runs already")
     pulling.add_argument("job", metavar="JOB")
-    pulling.add_argument("--reseed", action="store_true", help="begin with the seed sources, as the first copy does")
-    pulling.add_argument(
+    what = pulling.add_mutually_exclusive_group()
+    what.add_argument("--reseed", action="store_true", help="begin with the seed sources, as the first copy does")
+    what.add_argument(
         "--dry-run", action="store_true", help="say what a run would bring and delete, and whether a guard would hold it; change nothing"
     )
     how = pulling.add_mutually_exclusive_group()
@@ -49,11 +64,17 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--json", action="store_true", help="write the report as JSON")
     pulling.set_defaults(command="pull")
 
+
+def _approve(commands: _Commands) -> None:
     approving = commands.add_parser("approve", help="let exactly the change through that the last run was held for, once")
     approving.add_argument("job", metavar="JOB")
-    approving.add_argument("--hours", type=float, default=24, help="after how many hours the approval expires (default: 24)")
+    approving.add_argument(
+        "--hours", type=_hours, default=24, metavar="N", help="after how many hours it expires (default: 24, at most 8760)"
+    )
     approving.set_defaults(command="approve")
 
+
+def _verify(commands: _Commands) -> None:
     verifying = commands.add_parser("verify", help="compare the tree with its source by content")
     verifying.add_argument("job", metavar="JOB")
     verifying.add_argument("--sample", type=_percent, default=100, metavar="PERCENT", help="only this share of the files, taken at random")
@@ -63,17 +84,23 @@ def parser() -> argparse.ArgumentParser:
     output.add_argument("--json", action="store_true", help="write the report as JSON")
     verifying.set_defaults(command="verify")
 
+
+def _rollback(commands: _Commands) -> None:
     rolling = commands.add_parser(
         "rollback", help="show the former release again (jobs with `switch`), and hold the job until it is approved"
     )
     rolling.add_argument("job", metavar="JOB")
     rolling.set_defaults(command="rollback")
 
+
+def _status(commands: _Commands) -> None:
     status = commands.add_parser("status", help="show how the jobs are")
     status.add_argument("jobs", metavar="JOB", nargs="*")
     status.add_argument("--json", action="store_true", help="write the reports as JSON")
     status.set_defaults(command="status")
 
+
+def _publish(commands: _Commands) -> None:
     publishing = commands.add_parser("publish", help="on a master: tell mirrors what is in a tree, if it has changed")
     publishing.add_argument("tree", metavar="TREE", help="the top directory of the tree")
     publishing.add_argument("--name", help="what its state is kept under (default: one made of its path)")
@@ -93,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
     telling.add_argument("--json", action="store_true", help="write the report as JSON")
     publishing.set_defaults(command="publish")
 
+
+def _traffic(commands: _Commands) -> None:
     traffic = commands.add_parser("traffic", help="count connections, refusals and bytes in a master's log, for Prometheus")
     traffic.add_argument(
         "--config", metavar="FILE", default="/etc/rsyncd.conf", help="the server's configuration (default: /etc/rsyncd.conf)"
@@ -106,11 +135,20 @@ def parser() -> argparse.ArgumentParser:
     )
     traffic.add_argument("--output", metavar="FILE", help="replace this file instead of writing to standard output")
     traffic.set_defaults(command="traffic")
-    return words
 
 
 def _percent(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to 100")
-    return value
+    return _number(text, 100)
+
+
+def _hours(text: str) -> float:
+    return _number(text, _MOST_HOURS)
+
+
+def _number(text: str, most: float) -> float:
+    """A number above 0 and up to ``most``, which ``nan`` and ``inf`` are not."""
+    with contextlib.suppress(ValueError):
+        value = float(text)
+        if 0 < value <= most:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and up to {most:g}")

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from . import job, pull, report
 from .errors import Exit, Failure
 from .files import read_json, to_json
-from .places import Places, chosen_places
+from .places import Places, chosen_places, default_places
 from .record import TYPE_CHECKING, asdict
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _load(places: Places, name: str) -> job.Job:
 def _pull(places: Places, arguments: Arguments) -> int:
     definition = _load(places, arguments.job)
     if arguments.dry_run:
-        return _dry_run(definition, arguments)
+        return _dry_run(places, definition, arguments)
     return _tell(pull.pull(places, definition, os.uname().nodename, reseed=arguments.reseed), arguments)
 
 
@@ -121,26 +121,17 @@ def _roll_back(places: Places, arguments: Arguments) -> int:
     return int(Exit.OK)
 
 
-def _dry_run(definition: job.Job, arguments: Arguments) -> int:
-    plan, lines, held = pull.dry_run(definition)
+def _dry_run(places: Places, definition: job.Job, arguments: Arguments) -> int:
+    expected = pull.dry_run(places, definition)
     if arguments.json:
-        record = {
-            "source": plan.source,
-            "items": lines,
-            "files": plan.tally.files,
-            "size": plan.tally.size,
-            "deletions": plan.tally.deletions,
-            "outcome": "held" if held else "unchanged" if plan.is_empty else "updated",
-            "message": str(held.failure()) if held else "",
-        }
-        sys.stdout.write(to_json(record).decode())
-    elif not arguments.quiet:
-        for line in lines:
+        sys.stdout.write(to_json(asdict(expected)).decode())
+    elif not arguments.quiet and expected.source is not None:
+        for line in expected.items:
             _say(line)
-        size, deletions = report.human(plan.tally.size), plan.tally.deletions
-        _say(f"{definition.name}: from {plan.source}: {plan.tally.files} files to bring, {size}; {deletions} entries to delete")
-    if held is not None:
-        _complain(f"{definition.name}: would be held: {held.failure()}")
+        size, deletions = report.human(expected.size), expected.deletions
+        _say(f"{definition.name}: from {expected.source}: {expected.files} files to bring, {size}; {deletions} entries to delete")
+    if expected.outcome == "held":
+        _complain(f"{definition.name}: would be held: {expected.message} {expected.remedy}")
         return int(Exit.HELD)
     return int(Exit.OK)
 
@@ -191,6 +182,9 @@ def _status(places: Places, arguments: Arguments) -> int:
         return int(Exit.OK)
     if not records:
         _say(f"No job is defined in {places.definitions}.")
+        system = default_places(uid=0)
+        if places == default_places() != system and job.names(system):
+            _say("Jobs of the system: `sudo mirrornet status`.")
         return int(Exit.OK)
     rows = [("JOB", "STATE", "LAST RUN", "LAST COMPLETE", "ENTRIES", "WHAT")]
     rows += [(r["job"], r["state"], r["finished"] or "-", r["last_complete"] or "-", str(r["entries"] or "-"), r["what"]) for r in records]

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from .entry import Counts
 from .errors import Exit, Failure
-from .places import IN_TREE
 from .record import TYPE_CHECKING, dataclass, replace
 
 if TYPE_CHECKING:
@@ -43,11 +42,6 @@ _DELTA = re.compile(rb'\{"base":"%s","serial":%s,"sha256":"%s","size":%s\}' % (_
 _INDEX = re.compile(rb'\{"deltas":\[(.*)\],"format":1,"manifest":%s\}\n' % _LIST)
 _OTHER_FORMAT = re.compile(rb'\{.*"format":([0-9]+)[,}]')
 _SIGNATURE = re.compile(rb"-----BEGIN SSH SIGNATURE-----\n(?:[A-Za-z0-9+/=]{1,76}\n)+-----END SSH SIGNATURE-----\n")
-
-
-def head_path(tree: Path) -> Path:
-    """Where the head of ``tree`` is."""
-    return tree / IN_TREE / "head"
 
 
 def index_name(serial: int) -> str:

@@ -47,6 +47,18 @@ class Prepared:
     missing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def differences(self) -> list[dict[str, str]]:
+        """The changes as Ansible shows them."""
+        return [
+            {"before_header": change.path, "after_header": change.path, "before": change.before, "after": change.after}
+            for change in self.changes
+        ]
+
+    def carry_out(self) -> None:
+        """Make the changes, in their order. Raises Failure or OSError at one that can't be made; those before it stay, and can be made again."""
+        for change in self.changes:
+            change.apply()
+
 
 @dataclass(frozen=True)
 class Installation:

@@ -117,7 +117,7 @@ class Job:
     index: tuple[str, ...] = ()
     #: Patterns that go with a kind of tree: ``none``, ``apt``, ``rpm`` or ``release``.
     index_preset: str = "none"
-    #: Whether ``target`` is a symlink that is moved from the old tree to the new one at once, and can be moved back.
+    #: Whether the tree is shown by the symlink ``current`` in ``target``, which is moved from the old one to the new one at once, and can be moved back.
     switch: bool = False
 
     # Guards

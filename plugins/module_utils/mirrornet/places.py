@@ -27,9 +27,11 @@ class Places:
 
     @property
     def definitions(self) -> Path:
+        """The directory of all definitions, a file each."""
         return self.config_dir / "jobs"
 
     def definition(self, job: str) -> Path:
+        """What the job is, as JSON; written when it's installed, and only read by runs."""
         return self.definitions / f"{job}.json"
 
     def secret(self, job: str) -> Path:
@@ -46,9 +48,11 @@ class Places:
         return self.config_dir / "needs"
 
     def state(self, job: str) -> Path:
+        """The directory of all that runs write, but for what they leave in the tree; it belongs to the account that runs the job."""
         return self.state_dir / job
 
     def lock(self, job: str) -> Path:
+        """The lock that each run holds, unless the job names another one (``job.lock_of``); never removed."""
         return self.state(job) / "lock"
 
     def running(self, job: str) -> Path:

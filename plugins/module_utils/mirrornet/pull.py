@@ -12,9 +12,10 @@ from pathlib import Path
 
 from . import approval, child, fast, guard, report, rsync, source, switch
 from .errors import Exit, Failure
+from .files import read_json
 from .job import Job
 from .places import IN_TREE, Places
-from .record import TYPE_CHECKING, replace
+from .record import TYPE_CHECKING, dataclass, field, replace
 from .report import Report
 from .rsync import Mode
 from .run import Run, idle_of, under_lock
@@ -58,8 +59,7 @@ def _procedure(run: Run, reseed: bool) -> None:
     job, record = run.job, run.record
     run.recorder.phase("check")
     record.passed_over.clear()
-    guard.usable_target(Path(job.target))
-    _stop_if(run, guard.right_target(job, complete_before=record.last_complete is not None))
+    look_at_target(run)
     _stop_if(run, guard.rolled_back(job, held=approval.is_held_back(run.places, job.name)))
     _own_directory(Path(job.tree))
     if job.seed_sources and (reseed or record.last_complete is None):
@@ -305,6 +305,12 @@ def _seed(run: Run) -> None:
 # Before and after
 
 
+def look_at_target(run: Run) -> None:
+    """Before anything else is done: the target can be worked in, and is the one that is meant. Raises Failure."""
+    guard.usable_target(Path(run.job.target))
+    _stop_if(run, guard.right_target(run.job, complete_before=run.record.last_complete is not None))
+
+
 def judge(run: Run, plan: Plan) -> None:
     """Let the guards see a plan. Raises Failure if it must not be carried out."""
     # A plan that came to nothing may have deleted something before: the limits are for the run.
@@ -323,10 +329,10 @@ def _stop_if(run: Run, held: guard.Hold | None) -> None:
     if held is None:
         return
     name = run.job.name
+    if not _stops(run.places, run.job, held):
+        run.recorder.log(f"An operator has approved: {held.message}")
+        return
     if held.digest is not None:
-        if approval.is_given(run.places, name, held.kind, held.digest):
-            run.recorder.log(f"An operator has approved: {held.message}")
-            return
         approval.remember(run.places, name, held.kind, held.digest, held.message)
     raise held.failure()
 
@@ -372,18 +378,62 @@ def _clear_leftovers(job: Job) -> bool:
 # Without a run
 
 
-def dry_run(job: Job) -> tuple[Plan, list[str], guard.Hold | None]:
-    """What a run would do: the plan, rsync's itemised lines, and why a guard would hold it. Needs no lock and writes nothing. Raises Failure."""
+@dataclass
+class Expected:
+    """What a run would do; the words are those of a report. It has no source if a guard would hold it before any is asked."""
+
+    job: str
+    outcome: str
+    kind: str | None = None
+    message: str = ""
+    remedy: str = ""
+    source: str | None = None
+    #: rsync's itemised lines.
+    items: list[str] = field(default_factory=list)
+    files: int = 0
+    size: int = 0
+    deletions: int = 0
+
+
+def dry_run(places: Places, job: Job) -> Expected:
+    """What a run would do, by rsync's comparison with the first source that can be used. Needs no lock and writes nothing. Raises Failure.
+
+    What spares a run that comparison isn't asked: heads, signatures, check files, lists of files, seeds.
+    """
     guard.usable_target(Path(job.target))
+    complete_before = read_json(places.report(job.name)).get("last_complete") is not None
+    holds = (
+        guard.right_target(job, complete_before=complete_before),
+        guard.rolled_back(job, held=approval.is_held_back(places, job.name)),
+    )
+    held = next((hold for hold in holds if _stops(places, job, hold)), None)
+    if held is not None:
+        return Expected(job.name, "held", held.kind, held.message, held.remedy)
+    plan, lines = _plan_of_first(job)
+    tally = plan.tally
+    expected = Expected(job.name, "unchanged" if plan.is_empty else "updated", source=plan.source, items=lines)
+    expected.files, expected.size, expected.deletions = tally.files, tally.size, tally.deletions
+    held = guard.hold(job, plan)
+    if held is not None and _stops(places, job, held):
+        expected.outcome, expected.kind, expected.message, expected.remedy = "held", held.kind, held.message, held.remedy
+    return expected
+
+
+def _stops(places: Places, job: Job, held: guard.Hold | None) -> bool:
+    """Whether a run would stop there: there is something to stop for, and no operator has agreed to just this."""
+    return held is not None and (held.digest is None or not approval.is_given(places, job.name, held.kind, held.digest))
+
+
+def _plan_of_first(job: Job) -> tuple[Plan, list[str]]:
     program = rsync.find()
     failures: list[tuple[str, Failure]] = []
     for origin in source.in_order(job, job.sources):
         try:
-            plan, lines = _plan_without_run(program, job, origin)
+            return _plan_without_run(program, job, origin)
         except Failure as failure:
+            if failure.kind not in rsync.OF_THE_SOURCE:
+                raise
             failures.append((origin, failure))
-            continue
-        return plan, lines, guard.hold(job, plan)
     raise source.none_left(failures)
 
 

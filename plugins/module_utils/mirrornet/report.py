@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 #: Version of the record's format.
 FORMAT = 1
 
-OUTCOMES = ("unchanged", "updated", "busy", "held", "failed")
-
 #: Seconds between two notes of a run's progress.
 _TELL_EVERY = 5.0
 
@@ -49,6 +47,7 @@ class Report:
     job: str
     host: str
     started: str
+    #: ``unchanged``, ``updated``, ``busy``, ``held`` or ``failed``.
     outcome: str = "failed"
     #: What a failure or a hold is called; None for a good run.
     kind: str | None = None
@@ -68,7 +67,8 @@ class Report:
     received: int = 0
     #: Entries of the source's tree.
     entries: int | None = None
-    #: How the run found out what is new: ``same``, ``deltas`` or ``manifest`` by what the source publishes, ``check_file``, ``plain`` by rsync.
+    #: How the run found out what is new: ``same``, ``deltas`` or ``manifest`` by what the source publishes, ``list`` by its ``file_list``,
+    #: ``check_file``, ``plain`` by rsync.
     way: str | None = None
     #: The serial of the tree that the target holds, if its source publishes one.
     serial: int | None = None

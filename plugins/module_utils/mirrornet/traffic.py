@@ -80,6 +80,7 @@ class State:
     place: dict[str, Any] = field(default_factory=dict)
 
     def add(self, *key: str, count: int = 1) -> None:
+        """Raise the counter that ``key`` names by ``count``: events, or bytes where the counter is of bytes."""
         self.counters[key] = self.counters.get(key, 0) + count
 
     def module(self, name: str | None, known: Sequence[str]) -> str:
@@ -90,12 +91,14 @@ class State:
         return name if name in counted or len(counted) < MOST_MODULES else OTHER
 
     def serve(self, pid: str, module: str) -> None:
+        """Note that process ``pid`` serves ``module``; of too many, those that were noted first are forgotten."""
         self.serving.pop(pid, None)
         self.serving[pid] = module
         if len(self.serving) > MOST_OPEN:
             del self.serving[next(iter(self.serving))]
 
     def to_bytes(self) -> bytes:
+        """The state as ``load`` reads it; equal states are equal bytes."""
         counters = [[*key, count] for key, count in sorted(self.counters.items())]
         return to_json({"format": 1, "counters": counters, "serving": list(self.serving.items()), "place": self.place})
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import guard, pull, rsync
+from . import pull, rsync
 from .errors import Exit, Failure
 from .job import Job
 from .places import IN_TREE, Places
@@ -30,7 +30,7 @@ def verify(places: Places, job: Job, host: str, *, percent: float = 100, repair:
 
 def _procedure(run: Run, percent: float, repair: bool) -> None:
     job, record = run.job, run.record
-    guard.usable_target(Path(job.target))
+    pull.look_at_target(run)
     if not Path(job.tree).is_dir():
         raise Failure("target_missing", Exit.TARGET, f"{job.tree} doesn't exist: there is nothing to verify.", "Pull the job first.")
     record.compared_all = percent >= 100
