@@ -40,6 +40,8 @@ _value:
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet.location import in_url
+
 #: By the way in which a master is to be reached: the variable with its port, and the port that a URL means when it names none.
 PORTS = {"rsync": ("rsync_master_port", 873), "rsyncs": ("rsync_master_tls_port", 874)}
 
@@ -56,9 +58,7 @@ def url(master: str, variables: Mapping[str, Any], module: str) -> str:
     scheme = str(variables.get("rsync_master_public_scheme") or "rsync")
     variable, usual = PORTS.get(scheme, PORTS["rsync"])
     port = int(variables.get(variable) or usual)
-    if ":" in name and not name.startswith("["):
-        name = f"[{name}]"
-    return f"{scheme}://{name}{'' if port == usual else f':{port}'}/{module}/"
+    return f"{scheme}://{in_url(name)}{'' if port == usual else f':{port}'}/{module}/"
 
 
 def master_sources(hostvars: Mapping[str, Mapping[str, Any]], masters: Iterable[str], module: str, host: str = "") -> list[str]:

@@ -38,9 +38,11 @@ class Pairs:
     def openssl(self, *words: str) -> None:
         subprocess.run(["openssl", *words], cwd=self.base, stdin=subprocess.DEVNULL, capture_output=True, check=True)
 
-    def make(self, name: str, start: str = "20200101000000Z", end: str = "20990101000000Z", issuer: bool = False) -> tuple[Path, Path]:
-        """A pair for NAME, good from START to END."""
-        subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{NAME}"]
+    def make(
+        self, name: str, start: str = "20200101000000Z", end: str = "20990101000000Z", issuer: bool = False, host: str = NAME
+    ) -> tuple[Path, Path]:
+        """A pair for HOST, good from START to END."""
+        subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{host}"]
         subject += ["-addext", "basicConstraints=critical,CA:TRUE"] if issuer else []
         self.openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", *subject)
         dates = ["-startdate", start, "-enddate", end]

@@ -1,41 +1,64 @@
 # Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with a running master, whoever set it up: by its configuration and files, and by what a stranger gets from it.
+"""What is wrong with a running master, whoever set it up, by its configuration and the files that this names. What a stranger gets from it is
+for the room ``stranger``.
 
-Looks only: nothing is changed, no file is sent, and no more connections are opened than asked for.
+Looks only: nothing is changed.
 """
 
 from __future__ import annotations
 
+import grp
 import os
 import re
-import socket
+import shlex
 import stat
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from pathlib import Path
 from typing import Callable
 
-from . import cves, rsyncd_file
+from . import cves, rsyncd, rsyncd_file, rsyncd_host
+from .files import only_root_writes
 from .rsyncd_file import Configuration, Module
-from .rsyncd_values import covers_everybody, suggest
+from .rsyncd_options import Option
+from .rsyncd_parameters import version_of
+from .rsyncd_values import KINDS, check_secrets, suggest
 
 #: From what must be mended today to what is worth knowing.
 SEVERITIES = ("critical", "high", "medium", "low")
-#: Silent connections that are tried at most.
-MOST_CONNECTIONS = 30
 #: Entries of a tree's top that are looked at for symbolic links.
 _MOST_ENTRIES = 1000
-#: Seconds for one answer of a server.
-_PATIENCE = 20
 #: Makes a finding about a module: severity, message, remedy, and the parameters that may be at fault.
 _Make = Callable[..., "Finding"]
-_EXECUTED = ("early exec", "pre-xfer exec", "post-xfer exec", "name converter")
+_HOOKS = ("early exec", "pre-xfer exec", "post-xfer exec")
+_NUMBERS = ("timeout", "max connections", "max verbosity")
+#: What runs the program that is named after it.
+_RUNNERS = re.compile(r"(?:ba|da|k|z|a)?sh|env|exec|command|\.|source|sudo|nice|ionice|setsid|nohup|python[0-9.]*|perl|ruby")
+_COMMAND_FOLLOWS = re.compile(r"-[a-z]*c")
+#: What a client, or the name server of its address, chooses. rsync writes the first two into commands; all are in the environment of hooks.
+_REPLACED = re.compile(r"%(RSYNC_(?:USER_NAME|HOST_NAME))%")
+_NOT_REPLACED = re.compile(r"%(RSYNC_(?:REQUEST|ARG[0-9]+))%")
+_CHOSEN = re.compile(r"\$\{?(RSYNC_(?:USER_NAME|HOST_NAME|REQUEST|ARG[0-9]+))")
+_SECOND_SHELL = re.compile(r"\b(?:ba|da|k|z|a)?sh\s+-[a-z]*c\b|\beval\b")
+#: Where the system keeps what is its own, with all that is below; and what holds more than any tree.
+_SYSTEM = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr/bin", "/usr/lib", "/usr/sbin",
+)  # fmt: skip
+_TOO_MUCH = ("/", "/home", "/opt", "/usr", "/var", "/var/lib", "/var/log", "/var/spool")
+_EVERYBODYS = ("/tmp", "/var/tmp")
+#: Words of /etc/hosts.allow that rsync has no meaning for. (UNKNOWN is what it calls a client without a name.)
+_WRAPPERS_WORDS = ("ALL", "LOCAL", "KNOWN", "PARANOID", "EXCEPT")
+_EVERYBODY = re.compile(r"[*?]*\*[*?]*")
+#: Everybody who has a name: a client's own name server says what that is.
+_EVERYBODY_NAMED = re.compile(r"[*?.]*\*[*?.]*")
+_LIKE_ADDRESS = re.compile(r"[0-9./]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[^/]*)?(?:/.*)?")
+#: A change of permissions by which everybody may write.
+_FOR_ALL = re.compile(r"[DF]?[0-7]*[2367]|[DF]?[ug]*[oa][ugoa]*[+=][rxXst]*w[rwxXst]*")
+_DEFAULT_LOCK = "/var/run/rsyncd.lock"
 
 
 @dataclass(frozen=True)
@@ -48,23 +71,32 @@ class Finding:
     remedy: str
 
 
-def in_order(findings: list[Finding]) -> list[Finding]:
-    """The worst first, and otherwise as they were found."""
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """The worst first, and otherwise as they were found; none twice."""
+    return sorted(dict.fromkeys(findings), key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-# Inside: the configuration, and the files that it names.
-
-
-def inside(config: Path) -> list[Finding]:
-    """What the host itself shows. Some of it only root can see."""
+def inside(config: Path, version: str = "") -> list[Finding]:
+    """What the host itself shows; some of it only root can see. ``version`` is that of its rsync, empty if it isn't known."""
     found = rsyncd_file.read(config)
     findings = list(_oddities(found))
-    for path in found.files:
-        findings += _only_root_writes(Path(path), path, "the configuration")
+    for path in (*found.files, *found.directories):
+        findings += _others_write(path, path, "the configuration")
+    findings += _as_a_whole(found, version)
+    findings += _nesting(found.modules)
+    findings += _locks(found.modules)
+    findings += _in_trees(found)
     for module in found.modules:
-        findings += _module(module)
+        findings += _module(module, version)
     return in_order(findings)
+
+
+def modules(config: Path) -> list[str]:
+    """The names of the modules in a configuration."""
+    return [module.name for module in rsyncd_file.read(config).modules]
+
+
+# The configuration as a whole.
 
 
 def _oddities(found: Configuration) -> Iterator[Finding]:
@@ -86,7 +118,90 @@ def _oddities(found: Configuration) -> Iterator[Finding]:
             )
 
 
-def _module(module: Module) -> Iterator[Finding]:
+def _as_a_whole(found: Configuration, version: str) -> Iterator[Finding]:
+    proxied = found.defaults.get("proxy protocol")
+    if proxied and proxied.truth and not _only_proxies(found, version):
+        message = "who reaches the port without the proxy is whoever it claims to be, whatever hosts allow says"
+        remedy = "Let only the proxy reach it: address = 127.0.0.1 for one on this host; from rsync 3.5.0 on proxy protocol hosts as well"
+        yield Finding("high", proxied.place, message, remedy)
+    written = found.defaults.get("pid file")
+    if written:
+        yield from _anybody_places(written.value, written.place, "pid file")
+
+
+def _only_proxies(found: Configuration, version: str) -> bool:
+    """Whether the configuration itself keeps everybody but proxies away."""
+    address, hosts = found.defaults.get("address"), found.defaults.get("proxy protocol hosts")
+    if address and (address.value == "::1" or address.value.startswith("127.")):
+        return True
+    # An older rsync passes over the list.
+    known = not version or version_of(version) >= (3, 5)
+    return bool(hosts and known and not _admits_all(_words(hosts.value)))
+
+
+def _nesting(modules: Sequence[Module]) -> Iterator[Finding]:
+    described = [_described(module) for module in modules]
+    by_label = {rsyncd.label(number, words): module for number, (words, module) in enumerate(zip(described, modules), 1)}
+    for problem in rsyncd.check_nesting(described, os.path.realpath):
+        module = by_label[problem.where]
+        path = module.setting("path")
+        yield Finding("high", f"{path.place if path else module.place}, module '{module.name}'", problem.message, problem.remedy)
+
+
+def _described(module: Module) -> dict[str, object]:
+    """A module as far as rules for our own ones ask about it."""
+    path = module.text("path")
+    return {
+        "name": module.name,
+        "path": path if "%" not in path else None,
+        "read_only": module.flag("read only", True),
+        "auth_users": _users(module),
+    }
+
+
+def _locks(modules: Sequence[Module]) -> Iterator[Finding]:
+    """Connections are counted for each lock file, so modules that share one must agree on the limit."""
+    first: dict[str, tuple[Module, int]] = {}
+    for module in modules:
+        limit = _number(module.text("max connections"))
+        lock = module.text("lock file") or _DEFAULT_LOCK
+        if limit <= 0 or "%" in lock:
+            continue
+        other, agreed = first.setdefault(os.path.realpath(lock), (module, limit))
+        if agreed != limit:
+            setting = module.setting("max connections")
+            where = f"{setting.place if setting else module.place}, module '{module.name}'"
+            message = (
+                f"its limit of {limit} connections counts those of module '{other.name}' too, whose limit is {agreed}: both are in {lock}"
+            )
+            yield Finding("medium", where, message, "Give each a lock file of its own, or both the same limit")
+
+
+def _in_trees(found: Configuration) -> Iterator[Finding]:
+    """What no client should see, or even change, and is in a tree all the same."""
+    named = [(path, path) for path in found.files]
+    for module in found.modules:
+        secrets = module.setting("secrets file")
+        named += [(secrets.value, secrets.place)] if secrets and module.text("auth users") and "%" not in secrets.value else []
+        for name in _HOOKS:
+            setting = module.setting(name)
+            named += [(path, setting.place) for path in _programs(setting.value)] if setting else []
+    for path, place in dict.fromkeys(named):
+        for module in found.modules:
+            tree = module.text("path")
+            if "%" not in tree and tree.strip("/.") and _is_below(path, tree):
+                message = f"{path} is in the tree of module '{module.name}', whose clients get or change it"
+                yield Finding("high", place, message, "Move it out of the tree")
+
+
+def _is_below(path: str, top: str) -> bool:
+    return (os.path.realpath(path) + "/").startswith(os.path.realpath(top).rstrip("/") + "/")
+
+
+# One module.
+
+
+def _module(module: Module, version: str) -> Iterator[Finding]:
     where = f"module '{module.name}'"
 
     def finding(severity: str, message: str, remedy: str, *names: str) -> Finding:
@@ -94,16 +209,19 @@ def _module(module: Module) -> Iterator[Finding]:
         return Finding(severity, f"{set_by.place if set_by else module.place}, {where}", message, remedy)
 
     yield from _access(module, finding)
+    yield from _writers(module, finding)
+    yield from _logins(module, finding, version)
     yield from _confinement(module, finding)
     yield from _secrets(module, finding)
-    for name in _EXECUTED:
-        setting = module.setting(name)
-        words = setting.value.split() if setting else []
-        if setting and words and words[0].startswith("/"):
-            yield from _only_root_writes(Path(words[0]), f"{setting.place}, {where}", f"'{name}', which rsync runs as root,")
-    if module.text("timeout") in ("", "0"):
+    yield from _hooks(module, finding)
+    yield from _named_files(module, finding)
+    for name in _NUMBERS:
+        if module.text(name) and not re.fullmatch(r"[+-]?[0-9]+", module.text(name)):
+            message = f"'{name} = {module.text(name)}' is no number, and rsync takes it for {_number(module.text(name))}"
+            yield finding("medium", message, "Write digits alone", name)
+    if _number(module.text("timeout")) == 0:
         yield finding("medium", "a silent client holds its connection for ever", "Set timeout = 600", "timeout")
-    if module.text("max connections") in ("", "0"):
+    if _number(module.text("max connections")) == 0:
         yield finding(
             "low", "there is no limit of connections", "Set max connections, unless inetd, xinetd or systemd has one", "max connections"
         )
@@ -111,20 +229,127 @@ def _module(module: Module) -> Iterator[Finding]:
         yield finding("medium", "clients delete what this server can't read", "Remove ignore errors", "ignore errors")
 
 
+def _number(text: str) -> int:
+    """What rsync makes of a number: what atoi(3) does."""
+    found = re.match(r"\s*([+-]?[0-9]+)", text)
+    return int(found.group(1)) if found else 0
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _users(module: Module) -> list[str]:
+    """The rules for logins. A comma before the first says that names may hold spaces."""
+    text = module.text("auth users")
+    return [rule for part in text.split(",") for rule in [part.strip()] if rule] if text.startswith(",") else _words(text)
+
+
+def _families(items: Sequence[str]) -> set[int]:
+    """The versions of IP, 4 and 6, of which a list leaves no address out."""
+    v4: list[IPv4Network] = []
+    v6: list[IPv6Network] = []
+    whole: set[int] = set()
+    for item in items:
+        if _EVERYBODY.fullmatch(item):
+            return {4, 6}
+        address, dummy, mask = item.partition("/")
+        if mask and not mask.strip("0.:"):
+            # Also in spellings that only rsync takes, such as 0/0.
+            whole.add(6 if ":" in address else 4)
+        with suppress(ValueError):
+            network = ip_network(item, strict=False)
+            if isinstance(network, IPv4Network):
+                v4.append(network)
+            else:
+                v6.append(network)
+    whole |= {4} if any(network.prefixlen == 0 for network in collapse_addresses(v4)) else set()
+    whole |= {6} if any(network.prefixlen == 0 for network in collapse_addresses(v6)) else set()
+    return whole
+
+
+def _admits_all(items: Sequence[str]) -> bool:
+    """Whether a list lets in all of IPv4 or all of IPv6, which is everybody for who has such an address."""
+    return bool(_families(items)) or any(_EVERYBODY_NAMED.fullmatch(item) for item in items)
+
+
+def _is_open(module: Module) -> bool:
+    """Whether strangers are let in: first hosts allow counts, then hosts deny, and who is in neither is let in unless there is hosts allow alone."""
+    allow, deny = _words(module.text("hosts allow")), _words(module.text("hosts deny"))
+    if module.text("auth users"):
+        return False
+    return _admits_all(allow) or (_families(deny) != {4, 6} and (bool(deny) or not allow))
+
+
 def _access(module: Module, finding: _Make) -> Iterator[Finding]:
-    allow, deny = module.text("hosts allow").replace(",", " ").split(), module.text("hosts deny").replace(",", " ").split()
-    if allow and deny and not covers_everybody(deny):
+    allow, deny = _words(module.text("hosts allow")), _words(module.text("hosts deny"))
+    if allow and deny and _families(deny) != {4, 6}:
         message = "a host that is in neither hosts allow nor hosts deny is let in"
         yield finding("high", message, "Remove hosts deny: hosts allow alone refuses all others", "hosts deny")
-    if not module.flag("read only", True):
-        open_to_all = not module.text("auth users") and (not allow or covers_everybody(allow))
-        if open_to_all:
-            yield finding("critical", "everybody can write", "Set read only = yes, or name the writers in hosts allow", "read only")
-        if module.flag("munge symlinks", True) is False:
-            yield finding("high", "writers can place links that lead out of the tree", "Remove munge symlinks = no", "munge symlinks")
-    names = [item for item in (*allow, *deny) if re.search(r"[g-zG-Z]", item) and item.lower() not in ("all",)]
-    if names:
-        yield finding("low", f"access depends on what the DNS says about {names[0]}", "Give addresses", "hosts allow", "hosts deny")
+    for name, items in (("hosts allow", allow), ("hosts deny", deny)):
+        for item in items:
+            if item in _WRAPPERS_WORDS:
+                message = f"'{item}' in {name} is a host's name to rsync, and before 3.5.0 such a name in hosts deny turns nobody away"
+                yield finding("high", message, "Write * for everybody, and addresses for all else", name)
+            elif _LIKE_ADDRESS.fullmatch(item) and not _families([item]) and not _is_network(item):
+                message = f"'{item}' in {name} is not an address or network as rsync reads them"
+                yield finding("high", message, "Write it in full, such as 192.0.2.0/24", name)
+    for severity, name, items in (("low", "hosts allow", allow), ("medium", "hosts deny", deny)):
+        names = [
+            item for item in items if item not in _WRAPPERS_WORDS and not _LIKE_ADDRESS.fullmatch(item) and not _EVERYBODY.fullmatch(item)
+        ]
+        if names:
+            yield finding(severity, f"access depends on what the DNS says about {names[0]}", "Give addresses", name)
+
+
+def _is_network(item: str) -> bool:
+    with suppress(ValueError):
+        ip_network(re.sub(r"%[^/]*", "", item), strict=False)
+        return True
+    return False
+
+
+def _writers(module: Module, finding: _Make) -> Iterator[Finding]:
+    if not rsyncd.may_be_written(_described(module)):
+        return
+    if not module.flag("read only", True) and _is_open(module):
+        yield finding("critical", "everybody can write", "Set read only = yes, or name the writers in hosts allow", "read only")
+    if module.flag("munge symlinks", True) is False:
+        yield finding("high", "writers can place links that lead out of the tree", "Remove munge symlinks = no", "munge symlinks")
+    changes = module.text("incoming chmod")
+    if not changes:
+        message = "writers choose the permissions of what they send: for everybody to change, or with setuid"
+        yield finding("low", message, "Set incoming chmod = Du=rwx,Dgo=rx,Fu=rw,Fgo=r", "read only")
+    elif any(_FOR_ALL.fullmatch(change) for change in changes.split(",")):
+        yield finding(
+            "medium", "every account of this host can change what comes in", "Take w from o and a in incoming chmod", "incoming chmod"
+        )
+
+
+def _logins(module: Module, finding: _Make, version: str) -> Iterator[Finding]:
+    rules = _users(module)
+    names = [rule.partition(":")[0] for rule in rules]
+    if not version or version_of(version) < (3, 5):
+        for name in names:
+            if " " in name:
+                message = f"before 3.5.0 rsync doesn't find '{name}', and so lets in whom it denies (CVE-2026-70463)"
+                yield finding("medium", message, "Name a group without a space, or update rsync", "auth users")
+    plain = [rule for rule, name in zip(rules, names) if " " not in name]
+    if plain:
+        for message, remedy in KINDS["users"](Option("auth_users", "users"), plain):
+            yield finding("high", f"in auth users {message}", remedy, "auth users")
+    for name in names:
+        if name.startswith("@") and not _group_exists(name[1:]):
+            message = f"there is no group '{name[1:]}' on this host, so that a rule of auth users is for nobody"
+            yield finding("medium", message, "Correct the name. With a space in it, begin the list with a comma", "auth users")
+
+
+def _group_exists(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _confinement(module: Module, finding: _Make) -> Iterator[Finding]:
@@ -134,8 +359,7 @@ def _confinement(module: Module, finding: _Make) -> Iterator[Finding]:
         yield finding("high", "without chroot a mistake in rsync can reach the whole host", "Set use chroot = yes", "use chroot")
     elif not locked_in:
         yield finding("medium", "if chroot fails, rsync goes on without it", "Write use chroot = yes", "use chroot")
-    if module.text("uid") in ("0", "root"):
-        yield finding("high", "files are read as root, so that permissions protect none of them", "Name an unprivileged uid", "uid")
+    yield from _accounts(module, finding)
     if module.flag("insecure links", False):
         yield finding("high", "links that others own are followed", "Remove insecure links", "insecure links")
     path = module.text("path")
@@ -144,15 +368,45 @@ def _confinement(module: Module, finding: _Make) -> Iterator[Finding]:
     elif not path.startswith("/") or path.strip("/.") == "":
         yield finding("critical", f"it publishes '{path}'", "Give the absolute path of a tree", "path")
     elif "%" not in path:
-        yield from _tree(Path(path), locked_in, finding)
+        yield from _system(module, path, finding)
+        yield from _tree(Path(path), locked_in, rsyncd.may_be_written(_described(module)), finding)
 
 
-def _tree(path: Path, locked_in: bool, finding: _Make) -> Iterator[Finding]:
+def _accounts(module: Module, finding: _Make) -> Iterator[Finding]:
+    uid, gids = module.text("uid"), _words(module.text("gid"))
+    if uid in ("0", "root"):
+        yield finding("high", "files are read as root, so that permissions protect none of them", "Name an unprivileged uid", "uid")
+    if any(gid in ("0", "root") for gid in gids):
+        yield finding(
+            "medium", "files are read with root's group, so that permissions of groups protect none of them", "Name another gid", "gid"
+        )
+    for option, values in (("uid", [uid]), ("gid", gids)):
+        for value in values:
+            if value and "%" not in value and value != "*":
+                for problem in rsyncd_host.check_accounts("", {option: value}):
+                    yield finding("high", f"{problem.message}, so that every client is refused", problem.remedy, option)
+
+
+def _system(module: Module, path: str, finding: _Make) -> Iterator[Finding]:
+    real = os.path.realpath(path)
+    severity = "critical" if _is_open(module) else "high"
+    if real in _TOO_MUCH or any(_is_below(real, top) for top in _SYSTEM):
+        yield finding(severity, f"it publishes {real}, which is the system's own", "Give the path of a tree, or remove the module", "path")
+    elif real in _EVERYBODYS:
+        yield finding("high", f"it publishes {real}, where every account leaves files", "Give the path of a tree of its own", "path")
+    if os.path.realpath(path.partition("/./")[0] or "/") == "/" and "/./" in path:
+        yield finding("high", f"the chroot of {path} is the whole host", "Put /./ where the tree begins, or leave it out", "path")
+
+
+def _tree(path: Path, locked_in: bool, may_be_written: bool, finding: _Make) -> Iterator[Finding]:
     try:
         entries = [entry for dummy, entry in zip(range(_MOST_ENTRIES), path.iterdir())]
     except OSError as error:
         yield finding("high", f"{path} can't be read: {error.strerror}", "Create or mount the tree, or correct the path", "path")
         return
+    if not entries and not may_be_written:
+        message = f"{path} is empty: mirrors that follow it delete what they have"
+        yield finding("medium", message, "Mount or fill the tree, or remove the module", "path")
     top = os.path.realpath(path)
     for entry in entries:
         if not locked_in and entry.is_symlink() and not (os.path.realpath(entry) + "/").startswith(top.rstrip("/") + "/"):
@@ -166,30 +420,132 @@ def _secrets(module: Module, finding: _Make) -> Iterator[Finding]:
         yield finding("high", "nobody can log in, since it has no secrets file", "Set secrets file", "auth users")
     if not users or not secrets or "%" in secrets:
         return
-    if not module.flag("strict modes", True):
+    strict = module.flag("strict modes", True)
+    if not strict:
         yield finding("high", "rsync doesn't mind who can read the passwords", "Remove strict modes = no", "strict modes")
     try:
         status = Path(secrets).stat()
     except OSError as error:
         yield finding("high", f"nobody can log in: {secrets}: {error.strerror}", "Create it, with mode 0600", "secrets file")
         return
+    refuses = ", and rsync refuses each login" if strict else ""
     if stat.S_IMODE(status.st_mode) & 0o077:
         message = f"{secrets} has mode {stat.S_IMODE(status.st_mode):04o}: others than its owner can reach the passwords"
-        yield finding("high", message, f"chmod 0600 {secrets}", "secrets file")
+        # See "strict modes" in rsyncd.conf(5).
+        yield finding("high", message + (refuses if status.st_mode & 0o006 else ""), f"chmod 0600 {secrets}", "secrets file")
+    if status.st_uid not in (0, os.geteuid()):
+        yield finding("high", f"{secrets} doesn't belong to root{refuses}", f"chown root {secrets}", "secrets file")
+    else:
+        place = getattr(module.setting("secrets file"), "place", module.place)
+        yield from _others_write(secrets, f"{place}, module '{module.name}'", "the passwords")
+    if stat.S_ISREG(status.st_mode):
+        yield from _passwords(module, Path(secrets), finding)
 
 
-def _only_root_writes(path: Path, where: str, what: str) -> Iterator[Finding]:
-    """Findings if others than root may change a file, or put another in its place."""
-    for part in (path, path.parent):
-        try:
-            mode = part.stat().st_mode
-        except OSError:
-            if part == path:
-                yield Finding("high", where, f"{what} is {path}, which is not there", "Put it there, or remove the parameter")
-            continue
-        sticky = part != path and mode & stat.S_ISVTX
-        if mode & stat.S_IWOTH and not sticky:
-            yield Finding("critical", where, f"everybody can change {what}: {part} is writable for all", f"chmod o-w {part}")
+def _passwords(module: Module, path: Path, finding: _Make) -> Iterator[Finding]:
+    """What is wrong with passwords, without a word of what they are."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError:
+        return  # An ordinary user looks.
+    entries = [line.split(":", 1) for line in lines if line and not line.startswith("#") and ":" in line]
+    if entries:
+        for message, remedy in check_secrets([{"name": name, "password": password} for name, password in entries]):
+            yield finding("medium", f"{path}: {message}", remedy, "secrets file")
+    known = {name for name, dummy in entries}
+    for rule in _users(module):
+        name, dummy, access = rule.partition(":")
+        if access != "deny" and not re.search(r"[@*?\[]", name) and name not in known:
+            yield finding("medium", f"'{name}' can't log in: {path} has no password for it", "Add one, or remove the name", "auth users")
+
+
+# What rsync runs, reads and writes as root.
+
+
+def _hooks(module: Module, finding: _Make) -> Iterator[Finding]:
+    for name in _HOOKS:
+        command = module.text(name)
+        if _SECOND_SHELL.search(command):
+            for variable in dict.fromkeys(_CHOSEN.findall(command) + _REPLACED.findall(command)):
+                message = f"'{name}' hands {variable} to a second shell: clients run commands as root"
+                yield finding("critical", message, f'Name a program, and read "${variable}" in it', name)
+        else:
+            for variable in dict.fromkeys(_REPLACED.findall(command)):
+                message = f"'{name}' has %{variable}% in it, by which clients of rsync before 3.5.0 run commands as root (CVE-2026-53790)"
+                yield finding("high", message, f'Leave it out, and read "${variable}" in the program', name)
+        for variable in dict.fromkeys(_NOT_REPLACED.findall(command)):
+            message = f"'{name}' has %{variable}% in it, which rsync doesn't replace there"
+            yield finding("medium", message, f'Leave it out, and read "${variable}" in the program', name)
+    for name in (*_HOOKS, "name converter"):
+        setting = module.setting(name)
+        for program in _programs(setting.value) if setting else ():
+            where, what = finding("high", "", "", name).where, f"'{name}', which rsync runs as root,"
+            if not Path(program).exists():
+                yield finding("high", f"{what} is {program}, which is not there", "Put it there, or remove the parameter", name)
+            yield from _others_write(program, where, what)
+
+
+def _programs(command: str) -> Iterator[str]:
+    """The programs of a command by their absolute paths, as far as they can be told without a shell: also those that a shell or the like is to run."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        words = list(lexer)
+    except ValueError:
+        words = re.findall(r"[();<>|&]+|[^\s();<>|&]+", command)
+    wanted, runner = True, False
+    for before, word in zip(["", *words], words):
+        if not word.strip("();<>|&"):
+            wanted, runner = True, False
+        elif runner and _COMMAND_FOLLOWS.fullmatch(before):
+            yield from _programs(word)
+            wanted, runner = False, False
+        elif wanted and "%" not in word and not (runner and not word.startswith("/")):
+            if word.startswith("/"):
+                yield word
+            wanted = runner = bool(_RUNNERS.fullmatch(word.rpartition("/")[2]))
+
+
+def _named_files(module: Module, finding: _Make) -> Iterator[Finding]:
+    for name in ("include from", "exclude from"):
+        path = module.text(name)
+        if path and "%" not in path and not Path(path).is_file():
+            yield finding("high", f"every client is refused, since there is no file {path}", "Create it, or remove the parameter", name)
+    for name in ("log file", "lock file"):
+        path = module.text(name)
+        yield from _anybody_places(path, finding("high", "", "", name).where, name)
+
+
+def _anybody_places(path: str, where: str, name: str) -> Iterator[Finding]:
+    """A file that root writes, in a directory where every account could have put a link before."""
+    directory = Path(path).parent
+    if path.startswith("/") and "%" not in path and directory.is_dir() and directory.stat().st_mode & 0o002:
+        message = f"rsync writes its {name} as root, and everybody can put a link in its place: {directory} is writable for all"
+        yield Finding("high", where, message, "Give a path in a directory of root's")
+
+
+def _others_write(path: str, where: str, what: str) -> Iterator[Finding]:
+    """A finding if others than root may change a file, or put another in its place."""
+    reason = only_root_writes(path)
+    if reason:
+        severity = "critical" if _everybody_writes(Path(path)) else "high"
+        yield Finding(
+            severity, where, f"others can change {what}: {reason}", "chown root and chmod go-w, or move it to where only root writes"
+        )
+
+
+def _everybody_writes(path: Path) -> bool:
+    real = Path(os.path.realpath(path))
+    for place in (real, *real.parents):
+        with suppress(OSError):
+            mode = place.stat().st_mode
+            if mode & stat.S_IWOTH and (place == real or not mode & stat.S_ISVTX):
+                return True
+    return False
+
+
+# The program.
 
 
 def program(rsync: str, version: str, changelog: str | None = None) -> list[Finding]:
@@ -203,93 +559,3 @@ def program(rsync: str, version: str, changelog: str | None = None) -> list[Find
             level = severity if severity in SEVERITIES else "medium"
             findings.append(Finding(level, f"{rsync} {version}", f"it is vulnerable: {cves.list_of(those)}", cves.remedy(those)))
     return findings
-
-
-# Outside: what a client without a name gets.
-
-
-def outside(rsync: str, host: str, port: int, connections: int) -> list[Finding]:
-    """What anybody gets from the server: lists, files, the right to write; and how many silent connections it holds."""
-    where = f"rsync://{host}:{port}/"
-    code, said, complaint = _ask(rsync, where)
-    if code != 0:
-        return [Finding("high", where, f"it doesn't answer: {complaint}", "Is it running, and open to this host?")]
-    findings: list[Finding] = []
-    for name in _names(said):
-        findings += _stranger(rsync, where + name + "/")
-    findings += _silence(host, port, min(connections, MOST_CONNECTIONS), where)
-    return in_order(findings)
-
-
-def _names(listing: str) -> list[str]:
-    """The modules of a list, which comes after the message of the day: ``NAME<spaces>TAB COMMENT``."""
-    return [line.partition("\t")[0].rstrip() for line in listing.splitlines() if "\t" in line]
-
-
-def _stranger(rsync: str, url: str) -> Iterator[Finding]:
-    code, dummy, complaint = _ask(rsync, "--list-only", url)
-    if code == 0:
-        yield Finding("low", url, "everybody can read it", "Set hosts allow or auth users, if it isn't meant for the public")
-    elif "@ERROR" in complaint and not re.search(r"auth failed|access denied|max connections", complaint):
-        yield Finding("high", url, f"it is listed, and doesn't work: {complaint}", "Mend or remove it")
-    with tempfile.TemporaryDirectory(prefix="rsyncd-audit-") as directory:
-        probe = Path(directory) / "rsyncd-audit-probe"
-        probe.touch()
-        # A dry run: the server decides whether it would take the file, and nothing is sent.
-        code, dummy, complaint = _ask(rsync, "--dry-run", str(probe), url)
-    if code == 0:
-        yield Finding("critical", url, "everybody can write to it", "Set read only = yes, or hosts allow and auth users")
-
-
-def _ask(rsync: str, *words: str) -> tuple[int, str, str]:
-    """Exit code, output, and first complaint of a client; it asks for no password."""
-    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "RSYNC_PASSWORD": "none"}
-    try:
-        done = subprocess.run(
-            [rsync, f"--timeout={_PATIENCE}", f"--contimeout={_PATIENCE}", *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=environment,
-            timeout=2 * _PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return 30, "", "it fell silent"
-    complaint = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return done.returncode, done.stdout.decode("utf-8", "replace"), complaint[0] if complaint else ""
-
-
-def _silence(host: str, port: int, connections: int, where: str) -> Iterator[Finding]:
-    """Whether one address can hold that many connections and say nothing."""
-    if connections < 2:
-        return
-    with ExitStack() as stack:
-        held = []
-        for dummy in range(connections):
-            try:
-                held.append(stack.enter_context(socket.create_connection((host, port), _PATIENCE)))
-            except OSError:
-                break
-        time.sleep(2)
-        alive = sum(_is_held(connection) for connection in held)
-    if alive >= connections:
-        message = f"one address can hold {alive} silent connections"
-        yield Finding("medium", where, message, "Limit connections for each source, in what accepts them or in the firewall")
-
-
-def _is_held(connection: socket.socket) -> bool:
-    """Whether the server has greeted and not hung up."""
-    connection.setblocking(False)
-    greeted = False
-    try:
-        while True:
-            data = connection.recv(4096)
-            if not data:
-                return False
-            greeted = greeted or data.startswith(b"@RSYNCD:")
-            if b"@ERROR" in data:
-                return False
-    except BlockingIOError:
-        return greeted
-    except OSError:
-        return False

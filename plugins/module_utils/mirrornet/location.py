@@ -103,3 +103,8 @@ def parse(value: str) -> Location:
     if scheme == "ssh" and not path.startswith("./"):
         path = "/" + path
     return Location(scheme, match["user"], match["host"], int(parts.get("port") or _PORTS[scheme]), path)
+
+
+def in_url(host: str) -> str:
+    """A host's name or address as it stands in a URL: one of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

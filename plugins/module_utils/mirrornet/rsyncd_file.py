@@ -62,6 +62,11 @@ class Setting:
     def place(self) -> str:
         return f"{self.path}:{self.line}"
 
+    @property
+    def truth(self) -> bool:
+        """Whether it says yes."""
+        return _TRUTH.get(_squeezed(self.value), False)
+
 
 @dataclass
 class Module:
@@ -113,6 +118,7 @@ class Configuration:
     modules: list[Module] = field(default_factory=list)
     oddities: list[Oddity] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    directories: list[str] = field(default_factory=list)  #: those that are included as such, with whatever comes into them
 
     def module(self, name: str) -> Module | None:
         return next((module for module in self.modules if _squeezed(module.name) == _squeezed(name)), None)
@@ -196,7 +202,10 @@ class _Reader:
         target = Path(rest.strip())
         if not target.is_absolute():
             target = path.parent / target
-        targets = sorted(target.glob("*.conf" if word == "include" else "*.inc")) if target.is_dir() else [target]
+        targets = [target]
+        if target.is_dir():
+            targets = sorted(target.glob("*.conf" if word == "include" else "*.inc"))
+            self.found.directories.append(str(target))
         before = dict(self.found.defaults)
         for one in targets:
             if word == "include":

@@ -361,7 +361,7 @@ _LITTLE = socket.htons(1) != 1
 
 def _holder(inode: str, port: int, proc: Path, units: Callable[[], dict[int, list[str]]]) -> str:
     """Who holds the socket with this inode."""
-    for process in _processes(proc):
+    for process in processes(proc):
         if not _has_socket(process, inode):
             continue
         if process.name == "1":
@@ -379,7 +379,7 @@ def _holder(inode: str, port: int, proc: Path, units: Callable[[], dict[int, lis
     return ""
 
 
-def _processes(proc: Path) -> list[Path]:
+def processes(proc: Path) -> list[Path]:
     return sorted((entry for entry in proc.iterdir() if entry.name.isdigit()), key=lambda entry: int(entry.name))
 
 
@@ -414,7 +414,7 @@ def has_systemd() -> bool:
 def socket_units() -> dict[int, list[str]]:
     """The active socket units by the TCP port they listen on."""
     ports: dict[int, list[str]] = {}
-    for unit in _ask_systemd("--property=Id,ActiveState,Listen", "*.socket"):
+    for unit in ask_systemd("--property=Id,ActiveState,Listen", "*.socket"):
         if unit.get("ActiveState") == ["active"]:
             for number in re.findall(r":(\d+) \(Stream\)", "\n".join(unit.get("Listen", []))):
                 ports.setdefault(int(number), []).append(unit["Id"][0])
@@ -438,7 +438,7 @@ def unit_states(names: Sequence[str]) -> dict[str, UnitState]:
     """Those of the units that exist here, by the names that were asked for."""
     properties = "--property=Id,Names,LoadState,ActiveState,ActiveEnterTimestampMonotonic,NeedDaemonReload"
     states = {}
-    for unit in _ask_systemd(properties, "--", *names) if names else []:
+    for unit in ask_systemd(properties, "--", *names) if names else []:
         if unit.get("LoadState") != ["not-found"]:
             since = int(unit["ActiveEnterTimestampMonotonic"][0]) / 1e6
             state = UnitState(unit["ActiveState"][0], since, unit["NeedDaemonReload"] == ["yes"])
@@ -446,7 +446,7 @@ def unit_states(names: Sequence[str]) -> dict[str, UnitState]:
     return states
 
 
-def _ask_systemd(*words: str) -> list[dict[str, list[str]]]:
+def ask_systemd(*words: str) -> list[dict[str, list[str]]]:
     """What ``systemctl show`` says; nothing where systemd isn't running."""
     if not has_systemd():
         return []
