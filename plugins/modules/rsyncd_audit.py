@@ -146,7 +146,10 @@ def main():
         findings += audit.program(rsync, version)
     if params["host"]:
         if rsync is None:
-            module.fail_json(msg="There is no rsync here to ask the server with. Install it here, or look from another host.")
+            module.fail_json(
+                msg="There is no rsync on this host to ask the server with. Install it here, or look from another host; "
+                "the playbook audit_master takes one of the inventory by -e audit_from=HOST."
+            )
         findings += stranger.outside(rsync, params["host"], params["port"], params["connections"], params["modules"], params["tls_port"])
     module.exit_json(
         changed=False,

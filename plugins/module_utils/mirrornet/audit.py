@@ -225,6 +225,9 @@ def _module(module: Module, version: str) -> Iterator[Finding]:
         yield finding(
             "low", "there is no limit of connections", "Set max connections, unless inetd, xinetd or systemd has one", "max connections"
         )
+    refused = module.text("refuse options").split()
+    for message, remedy in KINDS["refusals"](Option("refuse_options", "refusals"), refused) if refused else ():
+        yield finding("high", f"in refuse options {message}", remedy, "refuse options")
     if module.flag("ignore errors", False):
         yield finding("medium", "clients delete what this server can't read", "Remove ignore errors", "ignore errors")
 
