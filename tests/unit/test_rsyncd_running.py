@@ -78,6 +78,10 @@ def test_the_daemon_of_a_container_has_a_file_of_its_own(tmp_path: Path) -> None
     root.unlink()
     root.symlink_to(tmp_path / "container")
     assert rsyncd_running.configurations(proc, no_sockets) == []
+    config.unlink()
+    assert rsyncd_running.configurations(proc, no_sockets) == []
+    inside.unlink()
+    assert rsyncd_running.configurations(proc, no_sockets) == [str(config)]
 
 
 def test_a_socket_s_service_is_asked_although_nothing_runs(tmp_path: Path) -> None:

@@ -33,14 +33,17 @@ def _of_process(process: Path) -> Iterator[str]:
         words = (process / "cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")
     except OSError:
         return  # gone meanwhile
-    for path in _of_command(words):
-        try:
-            # A container's daemon has the container's file.
-            if not (process / "root" / path.lstrip("/")).samefile(path):
-                continue
-        except OSError:
-            pass  # There is no such file, or it isn't ours to look at: whoever reads it will say so.
-        yield path
+    yield from (path for path in _of_command(words) if _is_the_host_s(process, path))
+
+
+def _is_the_host_s(process: Path, path: str) -> bool:
+    """Whether a process has the same file by this path as the host. One in a container has another, or has one where the host has none."""
+    seen_by_it = process / "root" / path.lstrip("/")
+    try:
+        # What isn't there for either is said by whoever reads it.
+        return not seen_by_it.exists() or (Path(path).exists() and seen_by_it.samefile(path))
+    except OSError:
+        return True  # It isn't ours to look at.
 
 
 def _of_command(words: Sequence[str]) -> Iterator[str]:
