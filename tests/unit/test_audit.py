@@ -117,7 +117,7 @@ WRONG = [
     (
         "pre-xfer exec = {base}/anybodys",
         "critical",
-        "'pre-xfer exec', which rsync runs as root,: others than root may write '{base}/anybodys'",
+        "'pre-xfer exec', which rsync runs as root: others than root may write '{base}/anybodys'",
     ),
     ("early exec = {base}/groups", "high", "others than root may write '{base}/groups'"),
     ("post-xfer exec = {base}/groups.d/hook", "high", "others than root may write '{base}/groups.d'"),
@@ -289,7 +289,7 @@ def given_away(seen: Callable[..., os.stat_result], path: Path) -> Callable[...,
         (
             "groups.d/hook",
             "early exec = {base}/groups.d/hook",
-            "'early exec', which rsync runs as root,: '{base}/groups.d/hook' belongs to number 1234",
+            "'early exec', which rsync runs as root: '{base}/groups.d/hook' belongs to number 1234",
         ),
         ("rsyncd.conf", "", "others can change the configuration: '{base}/rsyncd.conf' belongs to number 1234"),
         ("included", "&include {base}/included", "others can change the configuration: '{base}/included' belongs to number 1234"),

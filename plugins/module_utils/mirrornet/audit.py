@@ -144,8 +144,7 @@ def _nesting(modules: Sequence[Module]) -> Iterator[Finding]:
     by_label = {rsyncd.label(number, words): module for number, (words, module) in enumerate(zip(described, modules), 1)}
     for problem in rsyncd.check_nesting(described, os.path.realpath):
         module = by_label[problem.where]
-        path = module.setting("path")
-        yield Finding("high", f"{path.place if path else module.place}, module '{module.name}'", problem.message, problem.remedy)
+        yield Finding("high", _where(module, "path"), problem.message, problem.remedy)
 
 
 def _described(module: Module) -> dict[str, object]:
@@ -169,12 +168,10 @@ def _locks(modules: Sequence[Module]) -> Iterator[Finding]:
             continue
         other, agreed = first.setdefault(os.path.realpath(lock), (module, limit))
         if agreed != limit:
-            setting = module.setting("max connections")
-            where = f"{setting.place if setting else module.place}, module '{module.name}'"
             message = (
                 f"its limit of {limit} connections counts those of module '{other.name}' too, whose limit is {agreed}: both are in {lock}"
             )
-            yield Finding("medium", where, message, "Give each a lock file of its own, or both the same limit")
+            yield Finding("medium", _where(module, "max connections"), message, "Give each a lock file of its own, or both the same limit")
 
 
 def _in_trees(found: Configuration) -> Iterator[Finding]:
@@ -202,11 +199,8 @@ def _is_below(path: str, top: str) -> bool:
 
 
 def _module(module: Module, version: str) -> Iterator[Finding]:
-    where = f"module '{module.name}'"
-
     def finding(severity: str, message: str, remedy: str, *names: str) -> Finding:
-        set_by = next((setting for name in names for setting in [module.setting(name)] if setting), None)
-        return Finding(severity, f"{set_by.place if set_by else module.place}, {where}", message, remedy)
+        return Finding(severity, _where(module, *names), message, remedy)
 
     yield from _access(module, finding)
     yield from _writers(module, finding)
@@ -230,6 +224,12 @@ def _module(module: Module, version: str) -> Iterator[Finding]:
         yield finding("high", f"in refuse options {message}", remedy, "refuse options")
     if module.flag("ignore errors", False):
         yield finding("medium", "clients delete what this server can't read", "Remove ignore errors", "ignore errors")
+
+
+def _where(module: Module, *names: str) -> str:
+    """The place of the first of these parameters that is set, else of the module."""
+    set_by = next((setting for name in names for setting in [module.setting(name)] if setting), None)
+    return f"{set_by.place if set_by else module.place}, module '{module.name}'"
 
 
 def _number(text: str) -> int:
@@ -439,8 +439,7 @@ def _secrets(module: Module, finding: _Make) -> Iterator[Finding]:
     if status.st_uid not in (0, os.geteuid()):
         yield finding("high", f"{secrets} doesn't belong to root{refuses}", f"chown root {secrets}", "secrets file")
     else:
-        place = getattr(module.setting("secrets file"), "place", module.place)
-        yield from _others_write(secrets, f"{place}, module '{module.name}'", "the passwords")
+        yield from _others_write(secrets, _where(module, "secrets file"), "the passwords")
     if stat.S_ISREG(status.st_mode):
         yield from _passwords(module, Path(secrets), finding)
 
@@ -482,10 +481,10 @@ def _hooks(module: Module, finding: _Make) -> Iterator[Finding]:
     for name in (*_HOOKS, "name converter"):
         setting = module.setting(name)
         for program in _programs(setting.value) if setting else ():
-            where, what = finding("high", "", "", name).where, f"'{name}', which rsync runs as root,"
+            what = f"'{name}', which rsync runs as root"
             if not Path(program).exists():
-                yield finding("high", f"{what} is {program}, which is not there", "Put it there, or remove the parameter", name)
-            yield from _others_write(program, where, what)
+                yield finding("high", f"{what}, is {program}, which is not there", "Put it there, or remove the parameter", name)
+            yield from _others_write(program, _where(module, name), what)
 
 
 def _programs(command: str) -> Iterator[str]:
@@ -516,8 +515,7 @@ def _named_files(module: Module, finding: _Make) -> Iterator[Finding]:
         if path and "%" not in path and not Path(path).is_file():
             yield finding("high", f"every client is refused, since there is no file {path}", "Create it, or remove the parameter", name)
     for name in ("log file", "lock file"):
-        path = module.text(name)
-        yield from _anybody_places(path, finding("high", "", "", name).where, name)
+        yield from _anybody_places(module.text(name), _where(module, name), name)
 
 
 def _anybody_places(path: str, where: str, name: str) -> Iterator[Finding]:
