@@ -129,6 +129,8 @@ WRONG = [
     ("pre-xfer exec = /bin/true %RSYNC_USER_NAME%", "high", "by which clients of rsync before 3.5.0 run commands as root"),
     ("pre-xfer exec = /bin/true %RSYNC_REQUEST%", "medium", "%RSYNC_REQUEST% in it, which rsync doesn't replace there"),
     ('pre-xfer exec = sh -c "/bin/true $RSYNC_REQUEST"', "critical", "hands RSYNC_REQUEST to a second shell"),
+    ("pre-xfer exec = sh -c \"/bin/true '$RSYNC_REQUEST'\"", "critical", "hands RSYNC_REQUEST to a second shell"),
+    ("pre-xfer exec = eval '/bin/true $RSYNC_REQUEST'", "critical", "hands RSYNC_REQUEST to a second shell"),
     ("early exec = /bin/bash -ec '/bin/true %RSYNC_HOST_NAME%'", "critical", "hands RSYNC_HOST_NAME to a second shell"),
     ("exclude from = {base}/none", "high", "every client is refused, since there is no file {base}/none"),
     ("lock file = {base}/anybodys.d/lock", "high", "everybody can put a link in its place: {base}/anybodys.d is writable for all"),
@@ -160,6 +162,8 @@ RIGHT = [
     "lock file = {base}/lock\n[other]\npath = {base}/inner\nmax connections = 9",
     "max connections = -1\n[other]\npath = {base}/inner",
     "pre-xfer exec = /bin/sh -c '/bin/true \"$HOME\"' || exit; test -e {base}/groups",
+    "pre-xfer exec = sh -c '/bin/true \"$RSYNC_REQUEST\"'",
+    'pre-xfer exec = sh -c "/bin/true \\"\\$RSYNC_REQUEST\\""',
     "path = {base}/%RSYNC_USER_NAME%",
     "refuse options = c delete-* !delete-during",
     "[other]\npath = {base}/tree/sub",
@@ -331,6 +335,8 @@ def test_rsync_agrees_on_who_is_let_in_and_what_is_run(base: Path) -> None:
         "group": f"auth users = joe\nsecrets file = {base}/group",
         "open": f"auth users = joe\nsecrets file = {base}/open",
         "shell": 'pre-xfer exec = sh -c "true $RSYNC_REQUEST"',
+        "quotes": "pre-xfer exec = sh -c \"true '$RSYNC_REQUEST'\"",
+        "variable": "pre-xfer exec = sh -c 'true \"$RSYNC_REQUEST\"'",
         "plain": f'pre-xfer exec = touch "{base}/%RSYNC_REQUEST%"',
     }
     account = "uid = root\ngid = root\n" if os.geteuid() == 0 else ""
@@ -350,8 +356,16 @@ def test_rsync_agrees_on_who_is_let_in_and_what_is_run(base: Path) -> None:
             "group": True,
             "open": False,
         }
-        gets(f"shell/;touch {base}/run-by-a-stranger")
-        assert (base / "run-by-a-stranger").exists()
+        for module, request in (
+            ("shell", ";touch {}"),
+            ("quotes", "';touch {};'"),
+            ("variable", ";touch {}"),
+            ("variable", '";touch {};"'),
+        ):
+            trace = base / "run-by-a-stranger"
+            gets(f"{module}/{request.format(trace)}")
+            assert trace.exists() is (module != "variable")
+            trace.unlink(missing_ok=True)
         assert gets("plain/file")
         assert (base / "%RSYNC_REQUEST%").exists()
 

@@ -12,16 +12,14 @@ from __future__ import annotations
 import grp
 import os
 import re
-import shlex
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from pathlib import Path
 from typing import Callable
 
-from . import cves, rsyncd, rsyncd_file, rsyncd_host
+from . import cves, rsyncd, rsyncd_admission, rsyncd_file, rsyncd_hooks, rsyncd_host
 from .files import only_root_writes
 from .rsyncd_file import Configuration, Module
 from .rsyncd_options import Option
@@ -36,26 +34,12 @@ _MOST_ENTRIES = 1000
 _Make = Callable[..., "Finding"]
 _HOOKS = ("early exec", "pre-xfer exec", "post-xfer exec")
 _NUMBERS = ("timeout", "max connections", "max verbosity")
-#: What runs the program that is named after it.
-_RUNNERS = re.compile(r"(?:ba|da|k|z|a)?sh|env|exec|command|\.|source|sudo|nice|ionice|setsid|nohup|python[0-9.]*|perl|ruby")
-_COMMAND_FOLLOWS = re.compile(r"-[a-z]*c")
-#: What a client, or the name server of its address, chooses. rsync writes the first two into commands; all are in the environment of hooks.
-_REPLACED = re.compile(r"%(RSYNC_(?:USER_NAME|HOST_NAME))%")
-_NOT_REPLACED = re.compile(r"%(RSYNC_(?:REQUEST|ARG[0-9]+))%")
-_CHOSEN = re.compile(r"\$\{?(RSYNC_(?:USER_NAME|HOST_NAME|REQUEST|ARG[0-9]+))")
-_SECOND_SHELL = re.compile(r"\b(?:ba|da|k|z|a)?sh\s+-[a-z]*c\b|\beval\b")
 #: Where the system keeps what is its own, with all that is below; and what holds more than any tree.
 _SYSTEM = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr/bin", "/usr/lib", "/usr/sbin",
 )  # fmt: skip
 _TOO_MUCH = ("/", "/home", "/opt", "/usr", "/var", "/var/lib", "/var/log", "/var/spool")
 _EVERYBODYS = ("/tmp", "/var/tmp")
-#: Words of /etc/hosts.allow that rsync has no meaning for. (UNKNOWN is what it calls a client without a name.)
-_WRAPPERS_WORDS = ("ALL", "LOCAL", "KNOWN", "PARANOID", "EXCEPT")
-_EVERYBODY = re.compile(r"[*?]*\*[*?]*")
-#: Everybody who has a name: a client's own name server says what that is.
-_EVERYBODY_NAMED = re.compile(r"[*?.]*\*[*?.]*")
-_LIKE_ADDRESS = re.compile(r"[0-9./]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[^/]*)?(?:/.*)?")
 #: A change of permissions by which everybody may write.
 _FOR_ALL = re.compile(r"[DF]?[0-7]*[2367]|[DF]?[ug]*[oa][ugoa]*[+=][rxXst]*w[rwxXst]*")
 _DEFAULT_LOCK = "/var/run/rsyncd.lock"
@@ -136,7 +120,7 @@ def _only_proxies(found: Configuration, version: str) -> bool:
         return True
     # An older rsync passes over the list.
     known = not version or version_of(version) >= (3, 5)
-    return bool(hosts and known and not _admits_all(_words(hosts.value)))
+    return bool(hosts and known and not rsyncd_admission.admits_all(hosts.value))
 
 
 def _nesting(modules: Sequence[Module]) -> Iterator[Finding]:
@@ -182,7 +166,7 @@ def _in_trees(found: Configuration) -> Iterator[Finding]:
         named += [(secrets.value, secrets.place)] if secrets and module.text("auth users") and "%" not in secrets.value else []
         for name in _HOOKS:
             setting = module.setting(name)
-            named += [(path, setting.place) for path in _programs(setting.value)] if setting else []
+            named += [(path, setting.place) for path in rsyncd_hooks.programs(setting.value)] if setting else []
     for path, place in dict.fromkeys(named):
         for module in found.modules:
             tree = module.text("path")
@@ -202,7 +186,8 @@ def _module(module: Module, version: str) -> Iterator[Finding]:
     def finding(severity: str, message: str, remedy: str, *names: str) -> Finding:
         return Finding(severity, _where(module, *names), message, remedy)
 
-    yield from _access(module, finding)
+    for name, severity, message, remedy in rsyncd_admission.complaints(module.text("hosts allow"), module.text("hosts deny")):
+        yield finding(severity, message, remedy, name)
     yield from _writers(module, finding)
     yield from _logins(module, finding, version)
     yield from _confinement(module, finding)
@@ -238,78 +223,15 @@ def _number(text: str) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
-
-
 def _users(module: Module) -> list[str]:
     """The rules for logins. A comma before the first says that names may hold spaces."""
     text = module.text("auth users")
-    return [rule for part in text.split(",") for rule in [part.strip()] if rule] if text.startswith(",") else _words(text)
-
-
-def _families(items: Sequence[str]) -> set[int]:
-    """The versions of IP, 4 and 6, of which a list leaves no address out."""
-    v4: list[IPv4Network] = []
-    v6: list[IPv6Network] = []
-    whole: set[int] = set()
-    for item in items:
-        if _EVERYBODY.fullmatch(item):
-            return {4, 6}
-        address, dummy, mask = item.partition("/")
-        if mask and not mask.strip("0.:"):
-            # Also in spellings that only rsync takes, such as 0/0.
-            whole.add(6 if ":" in address else 4)
-        with suppress(ValueError):
-            network = ip_network(item, strict=False)
-            if isinstance(network, IPv4Network):
-                v4.append(network)
-            else:
-                v6.append(network)
-    whole |= {4} if any(network.prefixlen == 0 for network in collapse_addresses(v4)) else set()
-    whole |= {6} if any(network.prefixlen == 0 for network in collapse_addresses(v6)) else set()
-    return whole
-
-
-def _admits_all(items: Sequence[str]) -> bool:
-    """Whether a list lets in all of IPv4 or all of IPv6, which is everybody for who has such an address."""
-    return bool(_families(items)) or any(_EVERYBODY_NAMED.fullmatch(item) for item in items)
+    return [rule for part in text.split(",") for rule in [part.strip()] if rule] if text.startswith(",") else rsyncd_admission.words(text)
 
 
 def _is_open(module: Module) -> bool:
-    """Whether strangers are let in: first hosts allow counts, then hosts deny, and who is in neither is let in unless there is hosts allow alone."""
-    allow, deny = _words(module.text("hosts allow")), _words(module.text("hosts deny"))
-    if module.text("auth users"):
-        return False
-    return _admits_all(allow) or (_families(deny) != {4, 6} and (bool(deny) or not allow))
-
-
-def _access(module: Module, finding: _Make) -> Iterator[Finding]:
-    allow, deny = _words(module.text("hosts allow")), _words(module.text("hosts deny"))
-    if allow and deny and _families(deny) != {4, 6}:
-        message = "a host that is in neither hosts allow nor hosts deny is let in"
-        yield finding("high", message, "Remove hosts deny: hosts allow alone refuses all others", "hosts deny")
-    for name, items in (("hosts allow", allow), ("hosts deny", deny)):
-        for item in items:
-            if item in _WRAPPERS_WORDS:
-                message = f"'{item}' in {name} is a host's name to rsync, and before 3.5.0 such a name in hosts deny turns nobody away"
-                yield finding("high", message, "Write * for everybody, and addresses for all else", name)
-            elif _LIKE_ADDRESS.fullmatch(item) and not _families([item]) and not _is_network(item):
-                message = f"'{item}' in {name} is not an address or network as rsync reads them"
-                yield finding("high", message, "Write it in full, such as 192.0.2.0/24", name)
-    for severity, name, items in (("low", "hosts allow", allow), ("medium", "hosts deny", deny)):
-        names = [
-            item for item in items if item not in _WRAPPERS_WORDS and not _LIKE_ADDRESS.fullmatch(item) and not _EVERYBODY.fullmatch(item)
-        ]
-        if names:
-            yield finding(severity, f"access depends on what the DNS says about {names[0]}", "Give addresses", name)
-
-
-def _is_network(item: str) -> bool:
-    with suppress(ValueError):
-        ip_network(re.sub(r"%[^/]*", "", item), strict=False)
-        return True
-    return False
+    """Whether strangers are let in."""
+    return not module.text("auth users") and rsyncd_admission.lets_strangers_in(module.text("hosts allow"), module.text("hosts deny"))
 
 
 def _writers(module: Module, finding: _Make) -> Iterator[Finding]:
@@ -376,7 +298,7 @@ def _confinement(module: Module, finding: _Make) -> Iterator[Finding]:
 
 
 def _accounts(module: Module, finding: _Make) -> Iterator[Finding]:
-    uid, gids = module.text("uid"), _words(module.text("gid"))
+    uid, gids = module.text("uid"), rsyncd_admission.words(module.text("gid"))
     if uid in ("0", "root"):
         yield finding("high", "files are read as root, so that permissions protect none of them", "Name an unprivileged uid", "uid")
     if any(gid in ("0", "root") for gid in gids):
@@ -466,47 +388,14 @@ def _passwords(module: Module, path: Path, finding: _Make) -> Iterator[Finding]:
 
 def _hooks(module: Module, finding: _Make) -> Iterator[Finding]:
     for name in _HOOKS:
-        command = module.text(name)
-        if _SECOND_SHELL.search(command):
-            for variable in dict.fromkeys(_CHOSEN.findall(command) + _REPLACED.findall(command)):
-                message = f"'{name}' hands {variable} to a second shell: clients run commands as root"
-                yield finding("critical", message, f'Name a program, and read "${variable}" in it', name)
-        else:
-            for variable in dict.fromkeys(_REPLACED.findall(command)):
-                message = f"'{name}' has %{variable}% in it, by which clients of rsync before 3.5.0 run commands as root (CVE-2026-53790)"
-                yield finding("high", message, f'Leave it out, and read "${variable}" in the program', name)
-        for variable in dict.fromkeys(_NOT_REPLACED.findall(command)):
-            message = f"'{name}' has %{variable}% in it, which rsync doesn't replace there"
-            yield finding("medium", message, f'Leave it out, and read "${variable}" in the program', name)
+        for severity, message, remedy in rsyncd_hooks.complaints(module.text(name)):
+            yield finding(severity, f"'{name}' {message}", remedy, name)
     for name in (*_HOOKS, "name converter"):
-        setting = module.setting(name)
-        for program in _programs(setting.value) if setting else ():
+        for program in rsyncd_hooks.programs(module.text(name)):
             what = f"'{name}', which rsync runs as root"
             if not Path(program).exists():
                 yield finding("high", f"{what}, is {program}, which is not there", "Put it there, or remove the parameter", name)
             yield from _others_write(program, _where(module, name), what)
-
-
-def _programs(command: str) -> Iterator[str]:
-    """The programs of a command by their absolute paths, as far as they can be told without a shell: also those that a shell or the like is to run."""
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    try:
-        words = list(lexer)
-    except ValueError:
-        words = re.findall(r"[();<>|&]+|[^\s();<>|&]+", command)
-    wanted, runner = True, False
-    for before, word in zip(["", *words], words):
-        if not word.strip("();<>|&"):
-            wanted, runner = True, False
-        elif runner and _COMMAND_FOLLOWS.fullmatch(before):
-            yield from _programs(word)
-            wanted, runner = False, False
-        elif wanted and "%" not in word and not (runner and not word.startswith("/")):
-            if word.startswith("/"):
-                yield word
-            wanted = runner = bool(_RUNNERS.fullmatch(word.rpartition("/")[2]))
 
 
 def _named_files(module: Module, finding: _Make) -> Iterator[Finding]:
