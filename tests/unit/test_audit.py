@@ -88,6 +88,7 @@ WRONG = [
     ("uid = root", "high", "files are read as root"),
     ("uid = 0", "high", "files are read as root"),
     ("gid = nogroup, root", "medium", "files are read with root's group"),
+    ("gid = , no such, nogroup", "high", "there is no group 'no such' on this host, so that every client is refused"),
     ("uid = no-such", "high", "there is no user 'no-such' on this host, so that every client is refused"),
     ("insecure links = yes", "high", "links that others own"),
     ("path = /", "critical", "it publishes '/'"),

@@ -170,7 +170,7 @@ def _in_trees(found: Configuration) -> Iterator[Finding]:
     for path, place in dict.fromkeys(named):
         for module in found.modules:
             tree = module.text("path")
-            if "%" not in tree and tree.strip("/.") and _is_below(path, tree):
+            if "%" not in tree and tree.startswith("/") and tree.strip("/.") and _is_below(path, tree):
                 message = f"{path} is in the tree of module '{module.name}', whose clients get or change it"
                 yield Finding("high", place, message, "Move it out of the tree")
 
@@ -224,9 +224,13 @@ def _number(text: str) -> int:
 
 
 def _users(module: Module) -> list[str]:
-    """The rules for logins. A comma before the first says that names may hold spaces."""
-    text = module.text("auth users")
-    return [rule for part in text.split(",") for rule in [part.strip()] if rule] if text.startswith(",") else rsyncd_admission.words(text)
+    """The rules for logins."""
+    return _names(module.text("auth users"))
+
+
+def _names(text: str) -> list[str]:
+    """A list of accounts. A comma before the first says that names may hold spaces."""
+    return [name.strip() for name in text.split(",") if name.strip()] if text.startswith(",") else rsyncd_admission.words(text)
 
 
 def _is_open(module: Module) -> bool:
@@ -298,7 +302,7 @@ def _confinement(module: Module, finding: _Make) -> Iterator[Finding]:
 
 
 def _accounts(module: Module, finding: _Make) -> Iterator[Finding]:
-    uid, gids = module.text("uid"), rsyncd_admission.words(module.text("gid"))
+    uid, gids = module.text("uid"), _names(module.text("gid"))
     if uid in ("0", "root"):
         yield finding("high", "files are read as root, so that permissions protect none of them", "Name an unprivileged uid", "uid")
     if any(gid in ("0", "root") for gid in gids):
