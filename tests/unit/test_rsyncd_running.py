@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def process(proc: Path, *words: str) -> None:
         (["rsyncd", "--config", "/srv/own.conf", "--daemon"], ["/srv/own.conf"]),
         (["rsync", "--daemon", "--config=own.conf"], []),
         (["rsync", "--server", "--sender", "."], []),
+        (["rsync", "--server", "--daemon", "."], []),
         (["grep", "--daemon", "rsync"], []),
         ([], []),
     ],
@@ -63,6 +65,24 @@ def test_a_real_daemon_is_found(tmp_path: Path) -> None:
         daemon.terminate()
         daemon.wait()
     assert str(config) not in rsyncd_running.configurations(ask=no_sockets)
+
+
+def test_a_connection_from_a_program_on_this_host_says_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "own.conf"
+    config.write_text("[tree]\npath = /srv\n")
+    for family, found in ((socket.AF_UNIX, False), (socket.AF_INET, True)):
+        with socket.socket(family) as listening:
+            listening.bind(str(tmp_path / "socket") if family == socket.AF_UNIX else ("127.0.0.1", 0))
+            listening.listen()
+            with socket.socket(family) as client:
+                client.connect(listening.getsockname())
+                served, dummy = listening.accept()
+                with served:
+                    words = ["rsync", "--daemon", f"--config={config}", f"--log-file={tmp_path}/log"]
+                    daemon = subprocess.Popen(words, stdin=served, stdout=served)
+                assert client.recv(100).startswith(b"@RSYNCD:")
+                assert (str(config) in rsyncd_running.configurations(ask=no_sockets)) is found
+            daemon.wait()
 
 
 def test_the_daemon_of_a_container_has_a_file_of_its_own(tmp_path: Path) -> None:

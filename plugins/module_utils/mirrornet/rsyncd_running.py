@@ -33,7 +33,7 @@ def _of_process(process: Path) -> Iterator[str]:
         words = (process / "cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")
     except OSError:
         return  # gone meanwhile
-    yield from (path for path in _of_command(words) if _is_the_host_s(process, path))
+    yield from (path for path in _of_command(words) if _is_the_host_s(process, path) and not _is_for_this_host(process))
 
 
 def _is_the_host_s(process: Path, path: str) -> bool:
@@ -46,8 +46,19 @@ def _is_the_host_s(process: Path, path: str) -> bool:
         return True  # It isn't ours to look at.
 
 
+def _is_for_this_host(process: Path) -> bool:
+    """Whether a process serves one connection, which came by a socket in the file system: from a program on this host, such as what ends TLS."""
+    try:
+        held = str((process / "fd" / "0").readlink())
+        sockets = (process / "net" / "unix").read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+    except OSError:
+        return False
+    # See proc(5): the seventh column is the number of the socket.
+    return held in {f"socket:[{line.split()[6]}]" for line in sockets}
+
+
 def _of_command(words: Sequence[str]) -> Iterator[str]:
-    if not words or words[0].rpartition("/")[2] not in ("rsync", "rsyncd") or "--daemon" not in words:
+    if not words or words[0].rpartition("/")[2] not in ("rsync", "rsyncd") or "--daemon" not in words or "--server" in words:
         return
     path = USUAL
     for word, following in zip(words, [*words[1:], ""]):
