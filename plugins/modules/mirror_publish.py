@@ -42,6 +42,11 @@ options:
       - For how many serials mirrors find deltas, up to 1000.
     type: int
     default: 64
+  settle:
+    description:
+      - For how many seconds nothing may have changed in the tree before it is published, up to 3600. What was just written is waited for.
+    type: float
+    default: 5
   anew:
     description:
       - Whether to read every file again and to begin a new epoch, so that mirrors compare everything once.
@@ -133,6 +138,7 @@ def main() -> None:
         key=Path(params["sign_key"]).absolute() if params["sign_key"] else None,
         keep=params["keep"],
         anew=params["anew"],
+        settle=params["settle"],
     )
     done = publish.publish(places, wish, only_look=module.check_mode)
     report = asdict(done)

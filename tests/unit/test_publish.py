@@ -13,16 +13,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from conftest import wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mirrornet import digests, head, lists, publish, scan
+from mirrornet import digests, head, lists, look, publish, scan
 from mirrornet import job as jobs
+from mirrornet.arguments import parser
+from mirrornet.below import DEEPEST
 from mirrornet.entry import merge
 from mirrornet.errors import Exit
 from mirrornet.pattern import problem
@@ -268,6 +271,91 @@ class TestChanging:
         assert (done.outcome, done.kind, done.exit_code) == ("held", "rebuilding", Exit.HELD)
         (desk.own / "rebuilding").unlink()
         assert desk.publish().serial == 2
+
+    def test_a_release_that_begins_during_the_look(self, desk: Desk) -> None:
+        desk.publish()
+        (desk.tree / "c").write_text("other")
+        path = fake_find(desk, "out(real())\nif calls == 2: open(tree + '/.mirrornet/rebuilding', 'w')")
+        done = desk.run(path=path)
+        assert (done.returncode, "rebuilding is there" in done.stderr) == (Exit.HELD, True), done
+        assert published(desk.tree).head.serial == 1
+
+    def test_what_rsync_is_receiving(self, desk: Desk) -> None:
+        """However long it waits for more: rsync gives a file its name and mode when it is whole."""
+        desk.publish()
+        (desk.base / "big").write_bytes(os.urandom(1 << 20))
+        with subprocess.Popen(["rsync", "-a", "--bwlimit=1", desk.base / "big", f"{desk.tree}/"]) as rsync:
+            try:
+                wait_until(lambda: any(desk.tree.glob(".big.??????")), "rsync's temporary file")
+                [path] = desk.tree.glob(".big.??????")
+                done = desk.publish()
+            finally:
+                rsync.kill()
+        assert (done.outcome, done.kind, done.exit_code) == ("held", "receiving", Exit.HELD)
+        assert path.name in done.message
+        assert published(desk.tree).head.serial == 1
+        # A file that only looks like it.
+        path.touch()
+        path.chmod(0o644)
+        assert desk.publish().serial == 2
+        desk.true()
+
+    def test_what_rsync_left_behind(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = desk.tree / ".c.Ab12Cd"
+        path.touch(0o600)
+        assert desk.publish().kind == "receiving"
+        monkeypatch.setattr(look, "_RECEIVING", 0)
+        assert desk.publish().serial == 1
+
+
+class TestSettle:
+    """``settle``: only what has been left alone for a while is published."""
+
+    @pytest.fixture
+    def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """The pauses that were made, in which no time passes."""
+        made: list[float] = []
+        monkeypatch.setattr(look.time, "sleep", lambda seconds: made.append(seconds) if seconds else None)
+        return made
+
+    def test_what_was_just_written(self, desk: Desk, pauses: list[float]) -> None:
+        assert desk.publish(settle=3600).outcome == "published"
+        [pause] = pauses
+        assert 0 < pause <= 3600
+        desk.true()
+
+    def test_changes_in_the_meantime(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        def pause(seconds: float) -> None:
+            if seconds:
+                made.append(seconds)
+                (desk.tree / "c").write_text("more" * len(made)) if len(made) < 3 else None
+
+        made: list[float] = []
+        monkeypatch.setattr(look.time, "sleep", pause)
+        assert desk.publish(settle=3600).outcome == "published"
+        assert len([seconds for seconds in made if seconds > 60]) == 3
+        assert (desk.tree / "c").read_text() == "moremore"
+        desk.true()
+
+    def test_an_unchanged_tree_costs_no_time(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        settle(desk)
+        monkeypatch.setattr(look.Look, "_wait", None)
+        assert desk.publish(settle=3600).outcome == "unchanged"
+
+    def test_a_clock_that_was_set_back(self, desk: Desk, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+        now = time.time_ns()
+        monkeypatch.setattr(look.Look, "_clock", lambda self: now - 10 * 3600 * 10**9)
+        assert desk.publish(settle=3600).outcome == "published"
+        assert pauses == []
+
+    def test_the_command_waits_unless_told_otherwise(self) -> None:
+        assert parser().parse_args(["publish", "/srv/x"]).settle > 0
+
+    @pytest.mark.parametrize("settle", [-1, 3601, float("nan")])
+    def test_bad_words(self, desk: Desk, settle: float) -> None:
+        done = desk.publish(settle=settle)
+        assert (done.kind, "left alone" in done.message) == ("definition", True)
+
 
 
 def kill_at(step: int, base: Path) -> None:

@@ -22,7 +22,13 @@ ROOT = Path(__file__).parents[2]
 
 def play(desk: Desk, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The results of one play with these tasks; each publishes, in check mode with ``check``, but those that name another module."""
-    usual = {"tree": str(desk.tree), "name": "tree", "state_dir": str(desk.places.state_dir), "config_dir": str(desk.places.config_dir)}
+    usual: dict[str, Any] = {
+        "tree": str(desk.tree),
+        "name": "tree",
+        "state_dir": str(desk.places.state_dir),
+        "config_dir": str(desk.places.config_dir),
+    }
+    usual["settle"] = 0
     tasks = []
     for call in calls:
         options = {key: value for key, value in call.items() if key not in ("check", "write")}
@@ -65,6 +71,7 @@ def test_a_release_in_a_play(tmp_path: Path) -> None:
         ({"every": 0}, "every: 0 is not"),
         ({"every": "5"}, "every: '5' is not"),
         ({"keep": 1001}, "keep: 1001 is not"),
+        ({"settle": -1}, "settle: -1 is not a whole number from 0 to 3600"),
         ({"sign": "yes"}, "neither true nor false"),
         ({"file_list": ""}, "not a file's name at the top of the tree"),
         ({"file_list": "a/b"}, "not a file's name at the top of the tree"),
@@ -79,7 +86,7 @@ def test_values_that_are_refused(value: object, words: str) -> None:
 
 
 def test_values_that_are_taken() -> None:
-    for value in ({}, {"every": 1, "keep": 1000, "sign": True, "file_list": "fullfiletimelist-epel"}):
+    for value in ({}, {"every": 1, "keep": 1000, "settle": 0, "sign": True, "file_list": "fullfiletimelist-epel"}):
         assert list(rsyncd_publish.complaints(value)) == []
 
 

@@ -245,6 +245,7 @@ def _publish(places: Places, arguments: Arguments) -> int:
         key=Path(arguments.sign_key).absolute() if arguments.sign_key else None,
         keep=arguments.keep,
         anew=arguments.anew,
+        settle=arguments.settle,
     )
     progress = publish.Terminal(sys.stderr) if sys.stderr.isatty() and not arguments.quiet else None
     if arguments.file_list is None:

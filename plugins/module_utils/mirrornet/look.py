@@ -11,9 +11,10 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -26,6 +27,9 @@ from .errors import Exit, Failure
 _LOOKS = 6
 _PAUSE = 1.0
 _KEPT = "scan-"
+#: Nanoseconds for which rsync may write nothing to a file that it receives; then it's a file like others, which was left behind.
+_RECEIVING = 600 * 10**9
+_RECEIVED = re.compile(rb"\..+\.[A-Za-z0-9]{6}", re.DOTALL)
 
 
 @dataclass
@@ -76,18 +80,24 @@ def _generation(one: Kept) -> int:
 class Look:
     """Looks at one tree, by a caller that holds its lock."""
 
-    def __init__(self, tree: Path, exclude: Sequence[str], directory: Path, clock_fd: int, tell: Callable[[digests.Done], None]) -> None:
-        """``clock_fd`` is a file on the tree's file system, whose times this may set; ``tell`` is called while files are read."""
+    def __init__(
+        self, tree: Path, exclude: Sequence[str], directory: Path, clock_fd: int, tell: Callable[[digests.Done], None], settle: float
+    ) -> None:
+        """``clock_fd`` is a file on the tree's file system, whose times this may set; ``tell`` is called while files are read.
+
+        ``settle`` is for how many seconds nothing may have changed before the last look.
+        """
         self._tree, self._exclude, self._directory = tree, exclude, directory
         self._clock_fd = clock_fd
         self._tell = tell
+        self._settle = int(settle * 10**9)
 
     def take(self, published: int | None, *, settled: bool, compare: bool, trust: bool) -> Found | None:
         """Look until two scans agree; None if the tree is as at the last head.
 
         ``published`` is the number of that head's scan, ``settled`` whether all its digests are sure. With ``compare`` the differences
-        from it are found too; with ``trust`` digests that are known need no reading. Raises Failure (``changing``, ``unreadable``, …) and
-        OSError.
+        from it are found too; with ``trust`` digests that are known need no reading. Raises Failure (``changing``, ``receiving``,
+        ``unreadable``, …) and OSError.
         """
         begun = generations(self._directory)
         former = kept(self._directory, published) if compare and published is not None else None
@@ -97,7 +107,6 @@ class Look:
         done = digests.Done()
         for look in range(_LOOKS):
             time.sleep(_PAUSE * max(0, look - 1))
-            clock = self._clock()
             number += 1
             present = kept(self._directory, number)
             same = self._scan(current or former, present)
@@ -113,14 +122,15 @@ class Look:
             else:
                 comparison.begin(present)
                 current = present
-            self._digest(current, comparison.digests, clock, done, published)
+                self._wait(comparison)
+            self._digest(current, comparison.digests, self._clock(), done, published)
         message = f"{self._tree} goes on changing: no two of {_LOOKS} looks at it agree."
         raise Failure(
             "changing", Exit.INCOMPLETE, message, "Publish when what changes it has ended. What was digested is kept.", passing=True
         )
 
     def _clock(self) -> int:
-        """The time of the tree's file system, which can be another host's, in nanoseconds."""
+        """The time of the tree's file system, which can be another host's, in nanoseconds. Clients see nothing of it: the mtime stays the same."""
         os.utime(self._clock_fd)
         return os.fstat(self._clock_fd).st_ctime_ns
 
@@ -150,6 +160,11 @@ class Look:
                 self._tell(done)
         for number, first in further:
             known.copy(known, first, number, 1)
+
+
+def _is_being_received(line: scan.Line) -> bool:
+    """Whether rsync is writing the file, or was killed while it did: then it's called .NAME.XXXXXX, and is for nobody else to read."""
+    return line.kind == "f" and not line.mode & 0o077 and _RECEIVED.fullmatch(line.path.rpartition(b"/")[2]) is not None
 
 
 def _each_once(wanted: Iterator[tuple[int, scan.Line]], further: list[tuple[int, int]]) -> Iterator[tuple[int, scan.Line]]:
@@ -202,6 +217,14 @@ class _Comparison:
             if self.digests.unknown and (self._former is None or base.directory != self._former.directory):
                 scan.align(base.scan, present.scan, functools.partial(self.digests.fill, known))
         self._current = present
+
+    def new(self) -> Iterable[bytes]:
+        """The lines of the current scan that the published one doesn't have."""
+        if self._former is not None:
+            return self._come
+        if self._current is None:
+            return ()
+        return (text for block in scan.lines(self._current.scan) for text in block)
 
     def _known(self, base: Kept) -> Digests | None:
         return self.digests if base is self._current else base.load()

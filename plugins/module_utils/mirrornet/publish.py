@@ -15,11 +15,11 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TypeVar
 
-from . import contents, digests, entry, files, head, job, lists, lock, look, recent, report, scan
+from . import apply, contents, digests, entry, files, head, job, lists, lock, look, recent, report, scan
 from .entry import Counts
 from .errors import Exit, Failure
 from .head import Head, Index, Listed
@@ -43,6 +43,12 @@ _TELL_EVERY = 0.5
 _Written = TypeVar("_Written")
 #: In the tree's own directory: as long as it is there, nothing is published.
 FLAG = "rebuilding"
+#: In there too: who publishes holds its lock. It has the name that the tree is published under.
+LOCK = "publish.lock"
+#: Seconds that a tree can be wanted to be left alone for.
+LONGEST_SETTLE = 3600
+#: Seconds after which a person is told that nothing is published, where that is nobody's fault, and after which anything is told again.
+_LASTS = report.ALARM_AGAIN
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Wish:
     keep: int = KEEP
     #: Whether everything is digested again, and a new epoch begun.
     anew: bool = False
+    #: Seconds for which nothing may have changed in the tree before it is published.
+    settle: float = 0
 
 
 @dataclass
@@ -184,14 +192,21 @@ def _check(places: Places, wish: Wish) -> None:
     scan.check(wish.exclude)
     if not 1 <= wish.keep <= 1000:
         raise Failure("definition", Exit.CONFIG, f"{wish.keep} deltas can't be kept.", "Choose 1 to 1000.")
+    if not 0 <= wish.settle <= LONGEST_SETTLE:
+        message = f"A tree can't be left alone for {wish.settle:g} seconds."
+        raise Failure("definition", Exit.CONFIG, message, f"Choose 0 to {LONGEST_SETTLE}.")
     if not tree.is_dir():
         raise Failure("target_missing", Exit.TARGET, f"{tree} is not a directory.", "Name the top directory of the tree.")
+    _check_flag(tree)
+    _check_mirrors(places, tree)
+
+
+def _check_flag(tree: Path) -> None:
     if os.path.lexists(tree / IN_TREE / FLAG):
         message = f"{tree}/{IN_TREE}/{FLAG} is there: the tree is being changed."
         raise Failure(
             "rebuilding", Exit.HELD, message, "Nothing was published. Whatever has put that file there takes it away when it is done."
         )
-    _check_mirrors(places, tree)
 
 
 def _check_mirrors(places: Places, tree: Path) -> None:
@@ -275,7 +290,7 @@ class _Work:
         state, wish = self._state, self._wish
         why = self._new_epoch()
         published = state.generation if state is not None else None
-        found = look.Look(wish.tree, wish.exclude, self._directory, self._lock_fd, self._note).take(
+        found = look.Look(wish.tree, wish.exclude, self._directory, self._lock_fd, self._note, wish.settle).take(
             published, settled=state is not None and state.settled, compare=not why, trust=not wish.anew
         )
         if (
@@ -363,6 +378,9 @@ class _Work:
         continued = former if former is not None and not why else None
         serial = continued.serial + 1 if continued is not None else self._free_serial()
         written = self._lists(found, serial, continued)
+        _check_flag(wish.tree)
+        # A head that outlives a power loss speaks of content that does.
+        apply.settle(self._lock_fd)
         index = written.index.to_bytes()
         files.replace(self._own / head.index_name(serial), index)
         head_time = self._head_time(now)
