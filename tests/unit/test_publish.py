@@ -357,6 +357,75 @@ class TestSettle:
         assert (done.kind, "left alone" in done.message) == ("definition", True)
 
 
+def with_devices(desk: Desk, change: Callable[[bytes, int], int]) -> None:
+    """Rewrite what is remembered as if file systems had had other numbers; ``change`` is given path and number."""
+    [kept] = desk.state.glob("scan-*/scan")
+    texts = [text for block in scan.lines(kept) for text in block]
+    words = [text.split(b" ", 7) for text in texts]
+    for word in words:
+        device, inode = word[4].split(b":")
+        word[4] = b"%d:%s" % (change(word[7].partition(b"//")[0], int(device)), inode)
+    kept.write_bytes(b"".join(b" ".join(word) + b"\0" for word in words))
+    state = json.loads((desk.state / "state.json").read_text())
+    state["sizes"][0] = kept.stat().st_size
+    (desk.state / "state.json").write_text(json.dumps(state))
+
+
+class TestDevices:
+    """The number of a file system, which says nothing of what is there, is another one after a boot or a mount."""
+
+    @pytest.fixture
+    def desk(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+        os.link(desk.tree / "c", desk.tree / "b" / "c")
+        monkeypatch.setattr(digests, "RACE", -(10**18))  # Nothing is so new that it has to be read again.
+        desk.publish()
+        return desk
+
+    def test_another_number(self, desk: Desk) -> None:
+        with_devices(desk, lambda path, device: device + 7)
+        (desk.tree / "a" / "one").write_text("other")
+        done = desk.publish()
+        assert (done.outcome, done.serial, done.digested, done.changed, done.new_epoch) == ("published", 2, 1, 1, "")
+        desk.true()
+        assert [path.name for path in desk.state.glob("scan-*/*")].count("moved") == 0
+
+    def test_nothing_else(self, desk: Desk) -> None:
+        with_devices(desk, lambda path, device: device + 100_000)
+        for looked in range(2):
+            done = desk.publish()
+            assert (done.outcome, done.serial, done.digested) == ("unchanged", 1, 0), looked
+
+    def test_some_names_of_a_file_are_new(self, desk: Desk) -> None:
+        with_devices(desk, lambda path, device: device + 7)
+        os.link(desk.tree / "c", desk.tree / "a" / "c")
+        assert desk.publish().outcome == "published"
+        desk.true()
+
+    def test_several_file_systems(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They may change places."""
+        with_devices(desk, lambda path, device: 5 if path.startswith(b"b") else 6)
+        [kept] = desk.state.glob("scan-*/scan")
+        monkeypatch.setattr(scan, "_device_now", lambda tree, path, former: {b"5": b"6", b"6": b"5"}[former])
+        assert scan.renumber(kept, desk.tree, desk.base / "moved")
+        before, after = ([scan.line(text) for block in scan.lines(path) for text in block] for path in (kept, desk.base / "moved"))
+        assert {line.path.startswith(b"b"): line.inode.split(b":")[0] for line in after} == {True: b"6", False: b"5"}
+        assert [line._replace(inode=line.inode[2:]) for line in after] == [line._replace(inode=line.inode[2:]) for line in before]
+
+    def test_two_became_one(self, desk: Desk) -> None:
+        """Then a number doesn't tell which file was which: all is read again."""
+        with_devices(desk, lambda path, device: device + (7 if path.startswith(b"a") else 8))
+        done = desk.publish()
+        assert (done.outcome, done.digested) == ("unchanged", 4)
+        assert desk.publish().digested == 0
+
+    def test_an_interrupted_call(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The host was booted again in the middle of the first look: what was read needn't be read again."""
+        with_devices(desk, lambda path, device: device + 7)
+        (desk.state / "state.json").unlink()
+        done = desk.publish()
+        assert (done.outcome, done.digested) == ("published", 0)
+        desk.true()
+
 
 def kill_at(step: int, base: Path) -> None:
     """Have this process killed at its step of that number: when it is about to write, rename, remove, link or make something below ``base``."""

@@ -101,7 +101,7 @@ class Look:
         """
         begun = generations(self._directory)
         former = kept(self._directory, published) if compare and published is not None else None
-        comparison = _Comparison(former, [kept(self._directory, number) for number in reversed(begun)] if trust else [])
+        comparison = _Comparison(self._tree, former, [kept(self._directory, number) for number in reversed(begun)] if trust else [])
         number = max(begun, default=0)
         current: Kept | None = None
         done = digests.Done()
@@ -180,8 +180,11 @@ def _each_once(wanted: Iterator[tuple[int, scan.Line]], further: list[tuple[int,
 class _Comparison:
     """The digests of the current scan, taken over from former ones, and how it differs from the one that was published."""
 
-    def __init__(self, former: Kept | None, bases: list[Kept]) -> None:
+    def __init__(self, tree: Path, former: Kept | None, bases: list[Kept]) -> None:
+        self._tree = tree
         self._former = former
+        #: Former scans as they would be now, where file systems have got other numbers since.
+        self._moved: dict[Path, Path] = {}
         self._bases = bases
         self._current: Kept | None = None
         self._former_digests: Digests | None = None
@@ -212,10 +215,10 @@ class _Comparison:
         self._gone, self._come, self._doubtful = {}, {}, []
         if self._former is not None:
             self._former_known()
-            self._gone, self._come = scan.align(self._former.scan, present.scan, self._same)
+            self._gone, self._come = scan.align(self._as_now(self._former), present.scan, self._same)
         for base, known in bases:
             if self.digests.unknown and (self._former is None or base.directory != self._former.directory):
-                scan.align(base.scan, present.scan, functools.partial(self.digests.fill, known))
+                scan.align(self._as_now(base), present.scan, functools.partial(self.digests.fill, known))
         self._current = present
 
     def new(self) -> Iterable[bytes]:
@@ -225,6 +228,15 @@ class _Comparison:
         if self._current is None:
             return ()
         return (text for block in scan.lines(self._current.scan) for text in block)
+
+    def _as_now(self, base: Kept) -> Path:
+        """The scan of ``base``, with the numbers that its file systems have now."""
+        if base is self._current:
+            return base.scan
+        if base.scan not in self._moved:
+            moved = base.directory / "moved"
+            self._moved[base.scan] = moved if scan.renumber(base.scan, self._tree, moved) else base.scan
+        return self._moved[base.scan]
 
     def _known(self, base: Kept) -> Digests | None:
         return self.digests if base is self._current else base.load()
@@ -255,4 +267,4 @@ class _Comparison:
             texts = scan.select(self._current.scan, {new for dummy, new in others})
             gone.update((old, texts[new]) for old, new in others)
             come.update((new, texts[new]) for dummy, new in others)
-        return lists.delta(lists.Side(former.scan, known, gone), lists.Side(self._current.scan, self.digests, come))
+        return lists.delta(lists.Side(self._as_now(former), known, gone), lists.Side(self._current.scan, self.digests, come))
