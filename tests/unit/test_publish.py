@@ -459,6 +459,11 @@ def publish_killed_at(step: int, desk: Desk) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def hidden(desk: Desk) -> list[str]:
+    """What in the tree's own directory not everybody can read: it would keep plain clients from deleting anything."""
+    return [path.name for path in desk.own.rglob("*") if not path.stat().st_mode & 0o004]
+
+
 class TestKilled:
     @pytest.mark.parametrize("prepare", ["first", "later"])
     def test_at_each_step(self, desk: Desk, prepare: str) -> None:
@@ -474,6 +479,7 @@ class TestKilled:
             if ended == 0:
                 break
             assert ended == -signal.SIGKILL
+            assert hidden(desk) == []
             if (desk.own / "head").exists():
                 assert published(desk.tree).entries in (before, truth(desk.tree))
             healed = desk.publish()
@@ -701,6 +707,21 @@ class TestFiles:
         assert (done.outcome, done.new_epoch, done.serial) == ("published", "", 3)
         desk.true()
         assert desk.publish().outcome == "unchanged"
+
+    def test_everybody_can_read_what_clients_get(self, desk: Desk) -> None:
+        desk.own.mkdir()
+        (desk.own / "publish.lock").touch(0o600)
+        desk.publish()
+        assert hidden(desk) == []
+
+    def test_a_look_is_nothing_to_plain_clients(self, desk: Desk) -> None:
+        def seen() -> list[tuple[str, int, int]]:
+            return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(desk.own.iterdir())]
+
+        desk.publish()
+        before = seen()
+        assert desk.publish().outcome == "unchanged"
+        assert seen() == before
 
     def test_a_full_disk(self, desk: Desk) -> None:
         """Tree and state on a small file system, in a namespace where anybody may mount one."""

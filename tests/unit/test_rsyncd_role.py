@@ -182,7 +182,7 @@ def test_modules_say_what_was_asked_for() -> None:
         "path": "/srv/archive",
         "comment": "The archive (100 %)",
         "list": "no",
-        "exclude": ".~tmp~/ *.secret",
+        "exclude": ".~tmp~/ .mirrornet/incoming/ *.secret",
     }
     assert sections["few"] == {
         "path": "/srv/few",
@@ -190,7 +190,7 @@ def test_modules_say_what_was_asked_for() -> None:
         "hosts allow": "192.0.2.0/24 2001:db8::1",
         "max connections": "3",
         "lock file": "/run/mirrornet-rsyncd/few.lock",
-        "exclude": ".~tmp~/",
+        "exclude": ".~tmp~/ .mirrornet/incoming/",
     }
     assert sections["in"] == {
         "path": '/srv/in "box" 100%',
@@ -198,7 +198,7 @@ def test_modules_say_what_was_asked_for() -> None:
         "write only": "yes",
         "hosts allow": "*",
         "timeout": "60",
-        "exclude": ".~tmp~/",
+        "exclude": ".~tmp~/ .mirrornet/incoming/",
     }
 
 

@@ -132,7 +132,29 @@ class Look:
     def _clock(self) -> int:
         """The time of the tree's file system, which can be another host's, in nanoseconds. Clients see nothing of it: the mtime stays the same."""
         os.utime(self._clock_fd)
-        return os.fstat(self._clock_fd).st_ctime_ns
+        now = os.fstat(self._clock_fd).st_ctime_ns
+        os.utime(self._clock_fd, ns=(0, 0))
+        return now
+
+    def _wait(self, comparison: _Comparison) -> None:
+        """Wait until all that is new has been left alone for long enough; the next look tells whether it was.
+
+        What is of the future isn't waited for: the clock was wrong then, or is now. Raises Failure (``receiving``).
+        """
+        now, newest = self._clock(), 0
+        least = (now - max(self._settle, _RECEIVING)) // 10**9
+        for text in comparison.new():
+            if int(text.split(b" ", 4)[3].partition(b".")[0]) < least:
+                continue
+            line = scan.line(text)
+            if not now - max(self._settle, _RECEIVING) < line.ctime <= now:
+                continue
+            newest = max(newest, line.ctime)
+            if now - _RECEIVING < line.ctime and _is_being_received(line):
+                message = f"{scan.shown(line.path)} is being received by rsync: it has a name and a mode as only rsync gives them until a file is whole."
+                remedy = "Nothing was published; the next call does it when that has ended. If rsync was killed, remove the file."
+                raise Failure("receiving", Exit.HELD, message, remedy)
+        time.sleep(max(0, newest + self._settle - now) / 10**9)
 
     def _scan(self, last: Kept | None, present: Kept) -> bool | None:
         """Whether the tree is as the last scan says, else there is another one; None if it changed during the look."""
