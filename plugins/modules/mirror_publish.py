@@ -25,7 +25,8 @@ options:
     required: true
   name:
     description:
-      - What the state is kept under. The same tree always wants the same one. By default one made of the tree's path.
+      - What the state is kept under. The same tree always wants the same one, and another one is refused. By default the one that it was published
+        under before, or else one made of the tree's path.
     type: str
   exclude:
     description:
@@ -133,7 +134,7 @@ def main() -> None:
     tree = Path(params["tree"]).absolute()
     wish = publish.Wish(
         tree=tree,
-        name=publish.usual_name(tree) if params["name"] is None else params["name"],
+        name=publish.usual_name(places, tree) if params["name"] is None else params["name"],
         exclude=tuple(params["exclude"]),
         key=Path(params["sign_key"]).absolute() if params["sign_key"] else None,
         keep=params["keep"],

@@ -649,6 +649,50 @@ class TestEpochs:
         assert done.digested == 4
 
 
+class TestNames:
+    """One tree has one state, or heads of two epochs would take turns."""
+
+    def other(self, desk: Desk, **options: Any) -> publish.Publication:
+        return publish.publish(desk.places, publish.Wish(desk.tree, "other", **options))
+
+    def test_another_name_is_refused(self, desk: Desk) -> None:
+        desk.publish()
+        done = self.other(desk)
+        assert (done.kind, done.exit_code) == ("other_name", Exit.CONFIG)
+        assert "under the name tree" in done.message
+        assert "--name tree" in done.remedy
+        assert desk.publish().outcome == "unchanged"
+
+    def test_unless_it_is_meant(self, desk: Desk) -> None:
+        desk.publish()
+        assert self.other(desk, anew=True).outcome == "published"
+        assert self.other(desk).outcome == "unchanged"
+        assert desk.publish().kind == "other_name"
+
+    def test_the_usual_name_is_the_one_before(self, desk: Desk) -> None:
+        derived = publish.usual_name(desk.places, desk.tree)
+        assert derived.startswith("tree-")
+        desk.publish()
+        assert publish.usual_name(desk.places, desk.tree) == "tree"
+        for damaged in ("../x", "", "\xff", "x" * 200):
+            (desk.own / "publish.lock").write_text(damaged, encoding="latin-1")
+            assert publish.usual_name(desk.places, desk.tree) == derived
+
+    def test_a_copy_of_a_tree_has_a_name_of_its_own(self, desk: Desk) -> None:
+        desk.publish()
+        copy = desk.base / "copy"
+        shutil.copytree(desk.tree, copy)
+        assert publish.usual_name(desk.places, copy).startswith("copy-")
+
+    def test_a_name_that_nothing_is_known_of(self, desk: Desk) -> None:
+        """The tree came from another host, or the state was lost."""
+        desk.publish()
+        shutil.rmtree(desk.state)
+        assert publish.usual_name(desk.places, desk.tree) != "tree"
+        assert "nothing is known" in self.other(desk).new_epoch
+        assert publish.usual_name(desk.places, desk.tree) == "other"
+
+
 class TestFiles:
     def test_head_times_ascend(self, desk: Desk) -> None:
         """rsync must see each head as another file, also when the clock was set back."""

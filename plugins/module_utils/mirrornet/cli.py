@@ -240,7 +240,7 @@ def _publish(places: Places, arguments: Arguments) -> int:
     tree = Path(arguments.tree).absolute()
     wish = publish.Wish(
         tree=tree,
-        name=publish.usual_name(tree) if arguments.name is None else arguments.name,
+        name=publish.usual_name(places, tree) if arguments.name is None else arguments.name,
         exclude=tuple(arguments.exclude),
         key=Path(arguments.sign_key).absolute() if arguments.sign_key else None,
         keep=arguments.keep,

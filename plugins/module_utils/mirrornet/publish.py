@@ -132,8 +132,11 @@ class Terminal:
             self._stream.flush()
 
 
-def usual_name(tree: Path) -> str:
-    """A name for the state of ``tree`` that no other tree has."""
+def usual_name(places: Places, tree: Path) -> str:
+    """The name for the state of ``tree`` that it was published under before, or else one that no other tree has."""
+    noted = _noted_name(tree)
+    if noted and _is_of(tree, places.state(f"publish-{noted}")):
+        return noted
     words = re.sub(r"[^A-Za-z0-9-]+", "-", tree.name).strip("-")[:40] or "tree"
     return f"{words}-{hashlib.sha256(os.fsencode(tree)).hexdigest()[:8]}"
 
@@ -274,6 +277,20 @@ def _become_owner(own: Path, state: Path) -> None:
     os.setuid(owner.st_uid)
 
 
+def _noted_name(tree: Path) -> str:
+    """The name that the tree was published under last, as the tree itself has it; empty if that isn't known."""
+    with contextlib.suppress(OSError, ValueError), (tree / IN_TREE / LOCK).open("rb") as file:
+        name = file.read(100).decode("ascii").rstrip("\n")
+        return name if _NAME.fullmatch(name) else ""
+    return ""
+
+
+def _is_of(tree: Path, directory: Path) -> bool:
+    """Whether the state in ``directory`` is the one of ``tree``. What the tree itself says of it may have come with a copy."""
+    state = State.read(directory / STATE)
+    return state is not None and state.tree == str(tree)
+
+
 # At work
 
 
@@ -351,6 +368,7 @@ class _Work:
         state = self._state
         if self._wish.anew:
             return "that was asked for"
+        self._check_name()
         if state is None:
             return "nothing is known of the former head" if os.path.lexists(self._head) else "nothing was published before"
         if look.kept(self._directory, state.generation).sizes != state.sizes:
@@ -363,6 +381,16 @@ class _Work:
         if self._key != state.key:
             return "the key that signs has changed"
         return ""
+
+    def _check_name(self) -> None:
+        """Two states of one tree would take turns at new epochs."""
+        if self._state is not None and self._state.head == self._sha256_of_head():
+            return
+        tree, name = self._wish.tree, _noted_name(self._wish.tree)
+        if name not in ("", self._wish.name) and _is_of(tree, self._directory.with_name(f"publish-{name}")):
+            message = f"{tree} was published under the name {name}, and this call has the name {self._wish.name}."
+            remedy = f"Call it with --name {name}; or once with --anew, if it is to have this name from now on."
+            raise Failure("other_name", Exit.CONFIG, message, remedy)
 
     def _is_whole(self, state: State) -> bool:
         """Whether everything is there that the head needs."""
