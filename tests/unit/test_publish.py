@@ -644,6 +644,17 @@ class TestEpochs:
         done = second.publish()
         assert (done.kind, "names no key" in done.message) == ("no_signature", True)
 
+    def test_a_key_in_memory(self, second: Desk) -> None:
+        """As root leaves it to the account that goes on, which can't read the file."""
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", second.base / "one"], check=True)
+        fingerprint = head.fingerprint(second.base / "one")
+        with head.key_in_memory(second.base / "one", os.getuid()) as file:
+            (second.base / "one").unlink()
+            key = Path(f"/dev/fd/{file.fileno()}")
+            assert head.fingerprint(key) == fingerprint
+            second.publish(key=key)
+        assert head.verify(published(second.tree).head, head.allowed_signers([(second.base / "one.pub").read_text()]))
+
     def test_on_request(self, second: Desk) -> None:
         done = second.publish(anew=True)
         assert done.digested == 4

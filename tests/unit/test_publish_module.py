@@ -63,6 +63,30 @@ def test_a_release_in_a_play(tmp_path: Path) -> None:
     assert desk.true().head.serial == 2
 
 
+def test_a_list_of_files_as_well(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.tree.mkdir()
+    (desk.tree / "file").write_text("first")
+    listed = {"file_list": "fullfiletimelist-x"}
+    predicted, first, again, foreseen, dummy, second, refused = play(
+        desk, [{**listed, "check": True}, listed, listed, {**listed, "check": True}, {"write": "second"}, listed, {"file_list": "file"}]
+    )
+    assert [result["changed"] for result in (predicted, first, again, foreseen, second)] == [True, True, False, False, True]
+    assert not (desk.own / ".file_list.new").exists()
+    assert "\tf\t6\tfile\n" in (desk.tree / "fullfiletimelist-x").read_text()
+    assert (refused["failed"], refused["report"]["kind"]) == (True, "no_list")
+    desk.true()
+
+
+def test_a_list_that_is_foreseen(tmp_path: Path) -> None:
+    """Check mode writes none, also where the head is good already."""
+    desk = Desk(tmp_path)
+    desk.tree.mkdir()
+    dummy, foreseen = play(desk, [{}, {"file_list": "fullfiletimelist-x", "check": True}])
+    assert foreseen["changed"]
+    assert list(desk.tree.iterdir()) == [desk.own]
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

@@ -155,12 +155,14 @@ def publish(places: Places, wish: Wish, progress: Progress = lambda done: None, 
                 done.outcome = "published"
                 return done
             state = _state_directory(places, wish)
-            _become_owner(wish.tree / IN_TREE, state)
-            own = _own_directory(wish.tree)
-            with lock.exclusive(own / "publish.lock") as fd:
-                os.fchmod(fd, 0o600)
-                _usable(state)
-                _Work(wish, own, state, fd, done, progress).run(only_look)
+            with key_at_hand(wish) as ready:
+                _become_owner(wish.tree / IN_TREE, state)
+                own = _own_directory(wish.tree)
+                with lock.exclusive(own / LOCK) as fd:
+                    # Clients of the tree see it too, and one that can't read something deletes nothing any more.
+                    os.fchmod(fd, 0o644)
+                    _usable(state)
+                    _Work(ready, own, state, fd, done, progress).run(only_look)
         except OSError as error:
             raise _local(error) from error
     except lock.Busy:
@@ -263,12 +265,34 @@ def _unusable(state: Path, why: str | None) -> Failure:
     return Failure("state_unusable", Exit.LOCAL_IO, f"The state directory {state} can't be used: {why}.", remedy)
 
 
+def _other_owner(own: Path) -> os.stat_result | None:
+    """Who goes on in place of root, if this is root: the account that owns the tree's own directory."""
+    if os.geteuid() != 0 or not files.is_real_directory(own):
+        return None
+    owner = own.lstat()
+    return owner if owner.st_uid != 0 else None
+
+
+@contextlib.contextmanager
+def key_at_hand(wish: Wish) -> Iterator[Wish]:
+    """The same wish, its key where root can leave it to the account that goes on: such a key is often readable for root alone."""
+    owner = _other_owner(wish.tree / IN_TREE)
+    if wish.key is None or owner is None or wish.key.parent == Path("/dev/fd"):
+        yield wish
+        return
+    try:
+        file = head.key_in_memory(wish.key, owner.st_uid)
+    except OSError:  # What is wrong with it is told when it is used.
+        yield wish
+        return
+    with file:
+        yield replace(wish, key=Path(f"/dev/fd/{file.fileno()}"))
+
+
 def _become_owner(own: Path, state: Path) -> None:
     """Go on as the account that owns the tree's own directory: a call by root would leave files that the scheduled ones can't replace."""
-    if os.geteuid() != 0 or not files.is_real_directory(own):
-        return
-    owner = own.lstat()
-    if owner.st_uid == 0:
+    owner = _other_owner(own)
+    if owner is None:
         return
     if state.lstat().st_uid == 0:
         os.chown(state, owner.st_uid, owner.st_gid)
