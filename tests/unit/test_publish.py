@@ -158,9 +158,11 @@ class TestUnchanged:
         before = stamps(desk.own, desk.base / "state")
         done = desk.publish()
         assert (done.outcome, done.serial, done.digested) == ("unchanged", 1, 0)
-        # The scan of this call has come and gone.
-        state, now = str(desk.state), stamps(desk.own, desk.base / "state")
-        assert {key: value for key, value in now.items() if key != state} == {key: value for key, value in before.items() if key != state}
+        # The scan of this call has come and gone, and the time of it is left.
+        own, now = (str(desk.state), str(desk.state / "state.json")), stamps(desk.own, desk.base / "state")
+        assert {key: value for key, value in now.items() if key not in own} == {
+            key: value for key, value in before.items() if key not in own
+        }
 
     def test_times_that_mirrors_dont_see(self, desk: Desk) -> None:
         """A ctime alone may stand for other content: the file is read, and found to be the same."""
@@ -777,6 +779,27 @@ class TestFiles:
         before = seen()
         assert desk.publish().outcome == "unchanged"
         assert seen() == before
+
+    def test_content_is_on_disk_before_the_head(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        heads: list[bool] = []
+        monkeypatch.setattr(publish.apply, "settle", lambda top: heads.append((desk.own / "head").exists()))
+        desk.publish()
+        assert desk.publish().outcome == "unchanged"
+        assert heads == [False]
+
+    def test_the_time_of_a_call_that_went_well(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        def time_of_it() -> int:
+            return (desk.state / "state.json").stat().st_mtime_ns
+
+        monkeypatch.setattr(digests, "RACE", -(10**18))  # Nothing is so new that it has to be read again.
+        desk.publish()
+        os.utime(desk.state / "state.json", (5, 5))
+        (desk.own / "rebuilding").touch()
+        assert desk.publish().outcome == "held"
+        assert time_of_it() == 5 * 10**9
+        (desk.own / "rebuilding").unlink()
+        assert desk.publish().outcome == "unchanged"
+        assert time_of_it() > 10**18
 
     def test_a_full_disk(self, desk: Desk) -> None:
         """Tree and state on a small file system, in a namespace where anybody may mount one."""

@@ -107,6 +107,9 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         help="count entries of the journal by services of this name only (default: mirrornet-rsyncd*)",
     )
+    traffic.add_argument(
+        "--published", metavar="DIR", help="tell also when trees whose states are in this directory were last looked at with success"
+    )
     traffic.add_argument("--output", metavar="FILE", help="replace this file instead of writing to standard output")
     traffic.set_defaults(command="traffic")
     return words

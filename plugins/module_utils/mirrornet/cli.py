@@ -276,7 +276,8 @@ def _traffic(places: Places, arguments: Arguments) -> int:
         return traffic.journal(arguments.unit or ["mirrornet-rsyncd*"], tag.value if tag else "rsyncd")
 
     output = Path(arguments.output) if arguments.output else None
-    metrics = traffic.update(places.state_dir, Path(arguments.config), reader, output)
+    published = Path(arguments.published) if arguments.published else None
+    metrics = traffic.update(places.state_dir, Path(arguments.config), reader, output, published)
     if output is None:
         sys.stdout.write(metrics.decode())
     return int(Exit.OK)

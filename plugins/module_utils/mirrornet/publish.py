@@ -25,7 +25,7 @@ from .errors import Exit, Failure
 from .head import Head, Index, Listed
 from .look import Found
 from .places import IN_TREE, RECENT, Places
-from .published import State
+from .published import STATE, State
 from .record import dataclass, replace
 
 #: Deltas that an index lists, so that a mirror which has missed some needs no manifest.
@@ -343,6 +343,8 @@ class _Work:
             if found is not None and not only_look:
                 self._adopt(state, found)
             self._tell("unchanged", state)
+            if not only_look:
+                self._sign_off()
             return
         if found is None and state is not None:  # The tree is the same, but files that its head needs are gone.
             kept = look.kept(self._directory, state.generation)
@@ -355,11 +357,21 @@ class _Work:
         self._done.outcome, self._done.new_epoch = "published", why
         if not only_look:
             self._tell("published", self._announce(found, why))
+            self._sign_off()
 
     def _tell(self, outcome: str, state: State) -> None:
         done = self._done
         done.outcome, done.serial, done.epoch = outcome, state.serial, state.epoch
         done.entries, done.files, done.size = state.counts
+
+    def _sign_off(self) -> None:
+        """Leave the time of a call that went well, where no mirror looks, and the name that it had, for calls that have another."""
+        os.utime(self._directory / STATE)
+        name = f"{self._wish.name}\n".encode("ascii")
+        if os.pread(self._lock_fd, len(name) + 1, 0) != name:
+            os.ftruncate(self._lock_fd, 0)
+            os.pwrite(self._lock_fd, name, 0)
+            os.utime(self._lock_fd, ns=(0, 0))
 
     def _note(self, done: digests.Done) -> None:
         self._done.digested, self._done.digested_size = done.files, done.size
@@ -373,7 +385,7 @@ class _Work:
 
     def _remembered(self) -> State | None:
         """The state. That of a call which was killed after its head was in place is made up for."""
-        path, pending = self._directory / "state.json", self._directory / "pending.json"
+        path, pending = self._directory / STATE, self._directory / "pending.json"
         state, begun = State.read(path), State.read(pending)
         if begun is not None and begun.tree == str(self._wish.tree) and begun.head == self._sha256_of_head():
             begun.write(path)
@@ -553,7 +565,7 @@ class _Work:
         self._remember(replace(state, generation=found.generation, sizes=found.kept.sizes, settled=not found.digests.open))
 
     def _remember(self, state: State) -> None:
-        state.write(self._directory / "state.json")
+        state.write(self._directory / STATE)
         (self._directory / "pending.json").unlink(missing_ok=True)
         look.forget(self._directory, state.generation)
 

@@ -19,7 +19,7 @@ from .files import read_json, replace, sync_directory, to_json
 from .look import kept
 from .places import IN_TREE, Places
 from .publish import Progress, Publication, Wish
-from .published import State
+from .published import STATE, State
 
 _BEGIN = b"[Version]\n"
 
@@ -100,7 +100,7 @@ def _begin(path: Path) -> bytes:
 
 def _write(tree: Path, state: Path, name: str) -> bool:
     """Write the list of what was published last; whether it differs from the one that is there. Raises BadList, OSError."""
-    published = State.read(state / "state.json")
+    published = State.read(state / STATE)
     if published is None:
         raise BadList("somebody else has just published the tree")
     draft, path = tree / IN_TREE / ".file_list.new", tree / name
