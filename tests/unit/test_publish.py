@@ -706,6 +706,65 @@ class TestNames:
         assert publish.usual_name(desk.places, desk.tree) == "other"
 
 
+class TestNews:
+    """What ``--quiet`` says, day by day."""
+
+    DAY = 86400.0
+
+    def said(self, desk: Desk, outcomes: str, step: float) -> list[bool]:
+        """Whether each of these calls is told, one letter each: (o)k, (f)ailed, (F)ailed otherwise, (h)eld, (b)usy."""
+        known = {
+            "o": ("unchanged", None, 0),
+            "f": ("failed", "changing", 76),
+            "F": ("failed", "unreadable", 74),
+            "h": ("held", "rebuilding", 79),
+            "b": ("busy", "busy", 75),
+        }
+        desk.state.mkdir(parents=True, exist_ok=True)
+        calls = [
+            publish.Publication("t", "tree", outcome, kind, exit_code=code) for outcome, kind, code in map(known.__getitem__, outcomes)
+        ]
+        return [publish.is_news(desk.places, done, 10**9 + number * step) for number, done in enumerate(calls)]
+
+    @pytest.mark.parametrize(
+        ("outcomes", "hours", "told"),
+        [
+            ("fff", 1, "100"),
+            ("ffff", 12, "1010"),
+            ("fFF", 1, "110"),
+            ("fof", 1, "101"),
+            ("hhhbbbh", 1, "0000000"),
+            ("hhhhh", 12, "00101"),
+            ("hbhbh", 12, "00101"),
+            ("hohhh", 23, "00001"),
+            ("ooo", 30, "000"),
+        ],
+    )
+    def test_when(self, desk: Desk, outcomes: str, hours: float, told: str) -> None:
+        assert "".join("01"[news] for news in self.said(desk, outcomes, hours * 3600)) == told
+
+    def test_a_clock_that_was_set_back(self, desk: Desk) -> None:
+        assert self.said(desk, "ff", -self.DAY) == [True, True]
+
+    def test_what_cant_be_noted_is_told(self, desk: Desk) -> None:
+        assert publish.is_news(desk.places, publish.Publication("t", "nowhere", "failed", "x", exit_code=74), 10**9)
+        assert publish.is_news(desk.places, publish.Publication("t", "../x", "failed", "x", exit_code=78), 10**9)
+        assert self.said(desk, "f", 1) == [True]
+        (desk.state / "told.json").write_text('{"since": "x", "told": []}')
+        assert self.said(desk, "f", 1) == [True]
+
+    def test_the_command(self, desk: Desk) -> None:
+        desk.publish()
+        (desk.own / "rebuilding").touch()
+        assert [desk.run("--quiet").stderr for dummy in range(2)] == ["", ""]
+        assert "rebuilding" in desk.run().stderr
+        (desk.own / "rebuilding").unlink()
+        said = [desk.run("--quiet", "--keep=0").stderr for dummy in range(2)]
+        assert ["can't be kept" in words for words in said] == [True, False]
+        assert desk.run("--quiet").returncode == 0
+        assert "can't be kept" in desk.run("--quiet", "--keep=0").stderr
+
+
 class TestFiles:
     def test_head_times_ascend(self, desk: Desk) -> None:
         """rsync must see each head as another file, also when the clock was set back."""

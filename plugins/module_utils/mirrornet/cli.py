@@ -256,9 +256,10 @@ def _publish(places: Places, arguments: Arguments) -> int:
         done = publish_list.publish_with_list(places, wish, arguments.file_list, progress or (lambda digested: None))
     if progress is not None:
         progress.clear()
+    news = publish.is_news(places, done, time.time())
     if arguments.json:
         sys.stdout.write(to_json(asdict(done)).decode())
-    elif done.exit_code and not (arguments.quiet and done.outcome == "busy"):
+    elif done.exit_code and (news or not arguments.quiet):
         _complain(done.line())
     elif not arguments.quiet:
         _say(done.line())

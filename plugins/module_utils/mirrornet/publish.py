@@ -176,6 +176,31 @@ def publish(places: Places, wish: Wish, progress: Progress = lambda done: None, 
     return done
 
 
+def is_news(places: Places, done: Publication, now: float) -> bool:
+    """Whether a person is to be told how a call ended, which is noted: of a failure when it begins and once a day.
+
+    That the tree is being rebuilt or published by somebody else is as it should be, unless it lasts for a day.
+    """
+    if not _NAME.fullmatch(done.name):
+        return True
+    path = places.state(f"publish-{done.name}") / "told.json"
+    try:
+        if not done.exit_code:
+            path.unlink(missing_ok=True)
+            return False
+        before = files.read_json(path)
+        since, told = (float(before.get(name) or 0) for name in ("since", "told"))
+        since = since if 0 < since <= now else now
+        patient = done.outcome in ("busy", "held") and now < since + _LASTS
+        another = done.outcome == "failed" and done.kind != before.get("kind")
+        news = not patient and (another or not now - _LASTS < told <= now)
+        note = {"since": since, "kind": done.kind if news else before.get("kind"), "told": now if news else told}
+        files.replace(path, files.to_json(note), durable=False)
+    except (OSError, TypeError, ValueError):  # What can't be noted is told.
+        return bool(done.exit_code)
+    return news
+
+
 def _local(error: OSError) -> Failure:
     where = f" ({scan.shown(os.fsencode(error.filename))})" if isinstance(error.filename, (str, bytes)) else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
