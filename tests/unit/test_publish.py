@@ -134,6 +134,15 @@ class TestTruth:
         )
         assert theirs == ours
 
+    def test_directories_too_deep_for_mirrors(self, desk: Desk) -> None:
+        (desk.tree / "/".join("d" * DEEPEST)).mkdir(parents=True)
+        (desk.tree / "/".join("d" * DEEPEST) / "file").touch()
+        assert desk.publish().outcome == "published"
+        (desk.tree / "/".join("d" * DEEPEST) / "e").mkdir()
+        done = desk.publish()
+        assert (done.kind, done.exit_code) == ("deep_path", Exit.CONFIG)
+        assert "/e'" in done.message
+
     def test_devices_and_pipes_are_left_out(self, desk: Desk) -> None:
         os.mkfifo(desk.tree / "pipe")
         desk.publish()
