@@ -13,7 +13,7 @@ description:
   - Does what the command C(mirrornet publish) does. If the tree isn't any more what its head says, it writes what has changed into the tree's directory
     C(.mirrornet), and then another head.
   - Needs nothing on the host but GNU findutils, and OpenSSH's client where heads are signed. Called by root, it goes on as the account that owns C(.mirrornet).
-  - A tree that the role P(mirrornet.rsync.rsync_master#role) publishes wants the same O(name), O(sign_key), O(exclude) and O(keep) as there.
+  - A tree that the role P(mirrornet.rsync.rsync_master#role) publishes wants the same O(sign_key), O(file_list), O(exclude) and O(keep) as there.
     Starting its service C(mirrornet-publish-NAME.service) does the same without them.
 author:
   - The mirrornet.rsync authors (@mirrornet)
@@ -25,7 +25,8 @@ options:
     required: true
   name:
     description:
-      - What the state is kept under. The same tree always wants the same one. By default one made of the tree's path.
+      - What the state is kept under. The same tree always wants the same one, and another one is refused. By default the one that it was published
+        under before, or else one made of the tree's path.
     type: str
   exclude:
     description:
@@ -35,13 +36,23 @@ options:
     default: []
   sign_key:
     description:
-      - A file on the host with a private key of SSH without a passphrase, which signs the head.
+      - A file on the host with a private key of SSH without a passphrase, which signs the head. Root's own will do, whichever account goes on.
     type: path
+  file_list:
+    description:
+      - A name, for instance V(fullfiletimelist-releases), under which Fedora's list of files is written at the top of the tree as well. The account that
+        goes on must be able to write there.
+    type: str
   keep:
     description:
       - For how many serials mirrors find deltas, up to 1000.
     type: int
     default: 64
+  settle:
+    description:
+      - For how many seconds nothing may have changed in the tree before it is published, up to 3600. What was just written is waited for.
+    type: float
+    default: 5
   anew:
     description:
       - Whether to read every file again and to begin a new epoch, so that mirrors compare everything once.
@@ -71,6 +82,13 @@ EXAMPLES = r"""
 - name: Tell the mirrors
   mirrornet.rsync.mirror_publish:
     tree: /srv/releases
+
+- name: Tell the mirrors of a tree that the role rsync_master publishes with sign and file_list
+  mirrornet.rsync.mirror_publish:
+    tree: /srv/archive
+    sign_key: /etc/mirrornet/sign_key
+    file_list: fullfiletimelist-archive
+    exclude: [.~tmp~/, .mirrornet/incoming/]
 """
 
 RETURN = r"""
@@ -101,7 +119,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import publish
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import publish, publish_list
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet.places import Places, default_places
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet.record import asdict
 
@@ -115,6 +133,8 @@ def main() -> None:
             # Where it is is no secret.
             "sign_key": {"type": "path", "no_log": False},
             "keep": {"type": "int", "default": 64},
+            "file_list": {"type": "str"},
+            "settle": {"type": "float", "default": 5.0},
             "anew": {"type": "bool", "default": False},
             "state_dir": {"type": "path"},
             "config_dir": {"type": "path"},
@@ -128,13 +148,17 @@ def main() -> None:
     tree = Path(params["tree"]).absolute()
     wish = publish.Wish(
         tree=tree,
-        name=publish.usual_name(tree) if params["name"] is None else params["name"],
+        name=publish.usual_name(places, tree) if params["name"] is None else params["name"],
         exclude=tuple(params["exclude"]),
         key=Path(params["sign_key"]).absolute() if params["sign_key"] else None,
         keep=params["keep"],
         anew=params["anew"],
+        settle=params["settle"],
     )
-    done = publish.publish(places, wish, only_look=module.check_mode)
+    if params["file_list"] is None:
+        done = publish.publish(places, wish, only_look=module.check_mode)
+    else:
+        done = publish_list.publish_with_list(places, wish, params["file_list"], only_look=module.check_mode)
     report = asdict(done)
     result: dict[str, Any] = {"changed": done.outcome == "published", "outcome": done.outcome, "report": report}
     result.update({name: report[name] for name in ("serial", "epoch") if report[name] is not None})

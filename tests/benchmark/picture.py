@@ -119,6 +119,12 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+#: How many times a bare find a publish that finds nothing new may take, for trees that have goals at all.
+FINDS = 2.0
+#: The seconds of processor time that so many mirrors at once may cost the master if nothing has changed.
+CROWDS = {"100": 0.5}
+
+
 def misses(figures: dict[str, Any]) -> list[str]:
     """What is less than it is to be."""
     found = []
@@ -129,6 +135,15 @@ def misses(figures: dict[str, Any]) -> list[str]:
                 if column.key in goals and ratio(row, column) < goals[column.key]:
                     wanted, got = times(goals[column.key]), times(ratio(row, column))
                     found.append(f"{tree['files']:,} files, {name}, {column.heading}: {got} less, to be {wanted}")
+        done = tree.get("publish") if tree["files"] in GOALS else None
+        if done and done["unchanged"] > FINDS * done["find"]:
+            got = times(done["unchanged"] / max(done["find"], 1e-6))
+            found.append(f"{tree['files']:,} files, publishing, nothing changed: {got} a bare find, to be {times(FINDS)} at most")
+    rows = figures.get("crowd", {}).get("rows", {})
+    for mirrors, most in CROWDS.items():
+        if mirrors in rows and rows[mirrors]["ours"]["master_cpu"] > most:
+            got = seconds(rows[mirrors]["ours"]["master_cpu"])
+            found.append(f"{mirrors} mirrors at once, master's CPU: {got}, to be {seconds(most)} at most")
     return found
 
 

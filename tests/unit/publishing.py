@@ -143,6 +143,7 @@ class Desk:
             "publish",
             "--name",
             "tree",
+            *(["--settle=0"] if not any(word.startswith("--settle") for word in words) else []),
             *words,
             str(self.tree),
         ]

@@ -152,12 +152,33 @@ def test_publishing_is_shown_beside_a_bare_walk() -> None:
     assert "bare find 500 ms; nothing changed 800 ms (1.6 times that); 1 changed 1 s; 1,000 changed 2 s; first 9 s" in picture.table(some)
 
 
+def without_crowd(**options: Any) -> dict[str, Any]:
+    some = figures(**options)
+    del some["crowd"]
+    return some
+
+
 def test_what_misses_its_goal_is_named() -> None:
-    assert picture.misses(figures(ours=800 / 50)) == [
+    assert picture.misses(without_crowd(ours=800 / 50)) == [
         "100,000 files, nothing changed, received: 50× less, to be 1,000×",
     ]
-    assert len(picture.misses(figures(ours=1600))) == 12
-    assert picture.misses(figures(files=10_000, ours=1600)) == []
+    assert len(picture.misses(without_crowd(ours=1600))) == 12
+    assert picture.misses(without_crowd(files=10_000, ours=1600)) == []
+
+
+@pytest.mark.parametrize(("files", "unchanged", "missed"), [(100_000, 1.01, True), (100_000, 0.99, False), (10_000, 1.01, False)])
+def test_publishing_that_takes_too_long_is_named(files: int, unchanged: float, missed: bool) -> None:
+    some = without_crowd(files=files, plain=1e9)
+    some["sizes"][0]["publish"] = {"find": 0.5, "unchanged": unchanged, "1": 9.0, "first": 9.0}
+    found = ["100,000 files, publishing, nothing changed: 2× a bare find, to be 2× at most"]
+    assert picture.misses(some) == (found if missed else [])
+
+
+def test_mirrors_that_cost_the_master_too_much_are_named() -> None:
+    some = figures(plain=1e9)
+    assert picture.misses(some) == ["100 mirrors at once, master's CPU: 8 s, to be 500 ms at most"]
+    some["crowd"]["rows"]["100"]["ours"]["master_cpu"] = 0.5
+    assert picture.misses(some) == []
 
 
 @pytest.mark.parametrize(("plain", "ours"), [(800.0, 8.0), (0.0, 0.0), (1e12, 1e-12), (8.0, 800.0)])

@@ -423,7 +423,7 @@ def test_a_list_goes_only_with_trees_that_can_be_told_from_it() -> None:
 
 
 def published(master: Master, mirror: Mirror, *words: str) -> dict[str, Any]:
-    done = mirror.run("publish", "--json", "--name", "demo", "--file-list", LIST, *words, str(master.tree))
+    done = mirror.run("publish", "--json", "--settle=0", "--name", "demo", "--file-list", LIST, *words, str(master.tree))
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

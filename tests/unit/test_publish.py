@@ -13,16 +13,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from conftest import wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mirrornet import digests, head, lists, publish, scan
+from mirrornet import digests, head, lists, look, publish, scan
 from mirrornet import job as jobs
+from mirrornet.arguments import parser
+from mirrornet.below import DEEPEST
 from mirrornet.entry import merge
 from mirrornet.errors import Exit
 from mirrornet.pattern import problem
@@ -131,6 +134,15 @@ class TestTruth:
         )
         assert theirs == ours
 
+    def test_directories_too_deep_for_mirrors(self, desk: Desk) -> None:
+        (desk.tree / "/".join("d" * DEEPEST)).mkdir(parents=True)
+        (desk.tree / "/".join("d" * DEEPEST) / "file").touch()
+        assert desk.publish().outcome == "published"
+        (desk.tree / "/".join("d" * DEEPEST) / "e").mkdir()
+        done = desk.publish()
+        assert (done.kind, done.exit_code) == ("deep_path", Exit.CONFIG)
+        assert "/e'" in done.message
+
     def test_devices_and_pipes_are_left_out(self, desk: Desk) -> None:
         os.mkfifo(desk.tree / "pipe")
         desk.publish()
@@ -155,9 +167,11 @@ class TestUnchanged:
         before = stamps(desk.own, desk.base / "state")
         done = desk.publish()
         assert (done.outcome, done.serial, done.digested) == ("unchanged", 1, 0)
-        # The scan of this call has come and gone.
-        state, now = str(desk.state), stamps(desk.own, desk.base / "state")
-        assert {key: value for key, value in now.items() if key != state} == {key: value for key, value in before.items() if key != state}
+        # The scan of this call has come and gone, and the time of it is left.
+        own, now = (str(desk.state), str(desk.state / "state.json")), stamps(desk.own, desk.base / "state")
+        assert {key: value for key, value in now.items() if key not in own} == {
+            key: value for key, value in before.items() if key not in own
+        }
 
     def test_times_that_mirrors_dont_see(self, desk: Desk) -> None:
         """A ctime alone may stand for other content: the file is read, and found to be the same."""
@@ -269,6 +283,160 @@ class TestChanging:
         (desk.own / "rebuilding").unlink()
         assert desk.publish().serial == 2
 
+    def test_a_release_that_begins_during_the_look(self, desk: Desk) -> None:
+        desk.publish()
+        (desk.tree / "c").write_text("other")
+        path = fake_find(desk, "out(real())\nif calls == 2: open(tree + '/.mirrornet/rebuilding', 'w')")
+        done = desk.run(path=path)
+        assert (done.returncode, "rebuilding is there" in done.stderr) == (Exit.HELD, True), done
+        assert published(desk.tree).head.serial == 1
+
+    def test_what_rsync_is_receiving(self, desk: Desk) -> None:
+        """However long it waits for more: rsync gives a file its name and mode when it is whole."""
+        desk.publish()
+        (desk.base / "big").write_bytes(os.urandom(1 << 20))
+        with subprocess.Popen(["rsync", "-a", "--bwlimit=1", desk.base / "big", f"{desk.tree}/"]) as rsync:
+            try:
+                wait_until(lambda: any(desk.tree.glob(".big.??????")), "rsync's temporary file")
+                [path] = desk.tree.glob(".big.??????")
+                done = desk.publish()
+            finally:
+                rsync.kill()
+        assert (done.outcome, done.kind, done.exit_code) == ("held", "receiving", Exit.HELD)
+        assert path.name in done.message
+        assert published(desk.tree).head.serial == 1
+        # A file that only looks like it.
+        path.touch()
+        path.chmod(0o644)
+        assert desk.publish().serial == 2
+        desk.true()
+
+    def test_what_rsync_left_behind(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = desk.tree / ".c.Ab12Cd"
+        path.touch(0o600)
+        assert desk.publish().kind == "receiving"
+        monkeypatch.setattr(look, "_RECEIVING", 0)
+        assert desk.publish().serial == 1
+
+
+class TestSettle:
+    """``settle``: only what has been left alone for a while is published."""
+
+    @pytest.fixture
+    def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """The pauses that were made, in which no time passes."""
+        made: list[float] = []
+        monkeypatch.setattr(look.time, "sleep", lambda seconds: made.append(seconds) if seconds else None)
+        return made
+
+    def test_what_was_just_written(self, desk: Desk, pauses: list[float]) -> None:
+        assert desk.publish(settle=3600).outcome == "published"
+        [pause] = pauses
+        assert 0 < pause <= 3600
+        desk.true()
+
+    def test_changes_in_the_meantime(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        def pause(seconds: float) -> None:
+            if seconds:
+                made.append(seconds)
+                (desk.tree / "c").write_text("more" * len(made)) if len(made) < 3 else None
+
+        made: list[float] = []
+        monkeypatch.setattr(look.time, "sleep", pause)
+        assert desk.publish(settle=3600).outcome == "published"
+        assert len([seconds for seconds in made if seconds > 60]) == 3
+        assert (desk.tree / "c").read_text() == "moremore"
+        desk.true()
+
+    def test_an_unchanged_tree_costs_no_time(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        settle(desk)
+        monkeypatch.setattr(look.Look, "_wait", None)
+        assert desk.publish(settle=3600).outcome == "unchanged"
+
+    def test_a_clock_that_was_set_back(self, desk: Desk, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+        now = time.time_ns()
+        monkeypatch.setattr(look.Look, "_clock", lambda self: now - 10 * 3600 * 10**9)
+        assert desk.publish(settle=3600).outcome == "published"
+        assert pauses == []
+
+    def test_the_command_waits_unless_told_otherwise(self) -> None:
+        assert parser().parse_args(["publish", "/srv/x"]).settle > 0
+
+    @pytest.mark.parametrize("settle", [-1, 3601, float("nan")])
+    def test_bad_words(self, desk: Desk, settle: float) -> None:
+        done = desk.publish(settle=settle)
+        assert (done.kind, "left alone" in done.message) == ("definition", True)
+
+
+def with_devices(desk: Desk, change: Callable[[bytes, int], int]) -> None:
+    """Rewrite what is remembered as if file systems had had other numbers; ``change`` is given path and number."""
+    [kept] = desk.state.glob("scan-*/scan")
+    texts = [text for block in scan.lines(kept) for text in block]
+    words = [text.split(b" ", 7) for text in texts]
+    for word in words:
+        device, inode = word[4].split(b":")
+        word[4] = b"%d:%s" % (change(word[7].partition(b"//")[0], int(device)), inode)
+    kept.write_bytes(b"".join(b" ".join(word) + b"\0" for word in words))
+    state = json.loads((desk.state / "state.json").read_text())
+    state["sizes"][0] = kept.stat().st_size
+    (desk.state / "state.json").write_text(json.dumps(state))
+
+
+class TestDevices:
+    """The number of a file system, which says nothing of what is there, is another one after a boot or a mount."""
+
+    @pytest.fixture
+    def desk(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+        os.link(desk.tree / "c", desk.tree / "b" / "c")
+        monkeypatch.setattr(digests, "RACE", -(10**18))  # Nothing is so new that it has to be read again.
+        desk.publish()
+        return desk
+
+    def test_another_number(self, desk: Desk) -> None:
+        with_devices(desk, lambda path, device: device + 7)
+        (desk.tree / "a" / "one").write_text("other")
+        done = desk.publish()
+        assert (done.outcome, done.serial, done.digested, done.changed, done.new_epoch) == ("published", 2, 1, 1, "")
+        desk.true()
+        assert [path.name for path in desk.state.glob("scan-*/*")].count("moved") == 0
+
+    def test_nothing_else(self, desk: Desk) -> None:
+        with_devices(desk, lambda path, device: device + 100_000)
+        for looked in range(2):
+            done = desk.publish()
+            assert (done.outcome, done.serial, done.digested) == ("unchanged", 1, 0), looked
+
+    def test_some_names_of_a_file_are_new(self, desk: Desk) -> None:
+        with_devices(desk, lambda path, device: device + 7)
+        os.link(desk.tree / "c", desk.tree / "a" / "c")
+        assert desk.publish().outcome == "published"
+        desk.true()
+
+    def test_several_file_systems(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They may change places."""
+        with_devices(desk, lambda path, device: 5 if path.startswith(b"b") else 6)
+        [kept] = desk.state.glob("scan-*/scan")
+        monkeypatch.setattr(scan, "_device_now", lambda tree, path, former: {b"5": b"6", b"6": b"5"}[former])
+        assert scan.renumber(kept, desk.tree, desk.base / "moved")
+        before, after = ([scan.line(text) for block in scan.lines(path) for text in block] for path in (kept, desk.base / "moved"))
+        assert {line.path.startswith(b"b"): line.inode.split(b":")[0] for line in after} == {True: b"6", False: b"5"}
+        assert [line._replace(inode=line.inode[2:]) for line in after] == [line._replace(inode=line.inode[2:]) for line in before]
+
+    def test_two_became_one(self, desk: Desk) -> None:
+        """Then a number doesn't tell which file was which: all is read again."""
+        with_devices(desk, lambda path, device: device + (7 if path.startswith(b"a") else 8))
+        done = desk.publish()
+        assert (done.outcome, done.digested) == ("unchanged", 4)
+        assert desk.publish().digested == 0
+
+    def test_an_interrupted_call(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The host was booted again in the middle of the first look: what was read needn't be read again."""
+        with_devices(desk, lambda path, device: device + 7)
+        (desk.state / "state.json").unlink()
+        done = desk.publish()
+        assert (done.outcome, done.digested) == ("published", 0)
+        desk.true()
+
 
 def kill_at(step: int, base: Path) -> None:
     """Have this process killed at its step of that number: when it is about to write, rename, remove, link or make something below ``base``."""
@@ -302,6 +470,11 @@ def publish_killed_at(step: int, desk: Desk) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def hidden(desk: Desk) -> list[str]:
+    """What in the tree's own directory not everybody can read: it would keep plain clients from deleting anything."""
+    return [path.name for path in desk.own.rglob("*") if not path.stat().st_mode & 0o004]
+
+
 class TestKilled:
     @pytest.mark.parametrize("prepare", ["first", "later"])
     def test_at_each_step(self, desk: Desk, prepare: str) -> None:
@@ -317,6 +490,7 @@ class TestKilled:
             if ended == 0:
                 break
             assert ended == -signal.SIGKILL
+            assert hidden(desk) == []
             if (desk.own / "head").exists():
                 assert published(desk.tree).entries in (before, truth(desk.tree))
             healed = desk.publish()
@@ -481,9 +655,123 @@ class TestEpochs:
         done = second.publish()
         assert (done.kind, "names no key" in done.message) == ("no_signature", True)
 
+    def test_a_key_in_memory(self, second: Desk) -> None:
+        """As root leaves it to the account that goes on, which can't read the file."""
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", second.base / "one"], check=True)
+        fingerprint = head.fingerprint(second.base / "one")
+        with head.key_in_memory(second.base / "one", os.getuid()) as file:
+            (second.base / "one").unlink()
+            key = Path(f"/dev/fd/{file.fileno()}")
+            assert head.fingerprint(key) == fingerprint
+            second.publish(key=key)
+        assert head.verify(published(second.tree).head, head.allowed_signers([(second.base / "one.pub").read_text()]))
+
     def test_on_request(self, second: Desk) -> None:
         done = second.publish(anew=True)
         assert done.digested == 4
+
+
+class TestNames:
+    """One tree has one state, or heads of two epochs would take turns."""
+
+    def other(self, desk: Desk, **options: Any) -> publish.Publication:
+        return publish.publish(desk.places, publish.Wish(desk.tree, "other", **options))
+
+    def test_another_name_is_refused(self, desk: Desk) -> None:
+        desk.publish()
+        done = self.other(desk)
+        assert (done.kind, done.exit_code) == ("other_name", Exit.CONFIG)
+        assert "under the name tree" in done.message
+        assert "--name tree" in done.remedy
+        assert desk.publish().outcome == "unchanged"
+
+    def test_unless_it_is_meant(self, desk: Desk) -> None:
+        desk.publish()
+        assert self.other(desk, anew=True).outcome == "published"
+        assert self.other(desk).outcome == "unchanged"
+        assert desk.publish().kind == "other_name"
+
+    def test_the_usual_name_is_the_one_before(self, desk: Desk) -> None:
+        derived = publish.usual_name(desk.places, desk.tree)
+        assert derived.startswith("tree-")
+        desk.publish()
+        assert publish.usual_name(desk.places, desk.tree) == "tree"
+        for damaged in ("../x", "", "\xff", "x" * 200):
+            (desk.own / "publish.lock").write_text(damaged, encoding="latin-1")
+            assert publish.usual_name(desk.places, desk.tree) == derived
+
+    def test_a_copy_of_a_tree_has_a_name_of_its_own(self, desk: Desk) -> None:
+        desk.publish()
+        copy = desk.base / "copy"
+        shutil.copytree(desk.tree, copy)
+        assert publish.usual_name(desk.places, copy).startswith("copy-")
+
+    def test_a_name_that_nothing_is_known_of(self, desk: Desk) -> None:
+        """The tree came from another host, or the state was lost."""
+        desk.publish()
+        shutil.rmtree(desk.state)
+        assert publish.usual_name(desk.places, desk.tree) != "tree"
+        assert "nothing is known" in self.other(desk).new_epoch
+        assert publish.usual_name(desk.places, desk.tree) == "other"
+
+
+class TestNews:
+    """What ``--quiet`` says, day by day."""
+
+    DAY = 86400.0
+
+    def said(self, desk: Desk, outcomes: str, step: float) -> list[bool]:
+        """Whether each of these calls is told, one letter each: (o)k, (f)ailed, (F)ailed otherwise, (h)eld, (b)usy."""
+        known = {
+            "o": ("unchanged", None, 0),
+            "f": ("failed", "changing", 76),
+            "F": ("failed", "unreadable", 74),
+            "h": ("held", "rebuilding", 79),
+            "b": ("busy", "busy", 75),
+        }
+        desk.state.mkdir(parents=True, exist_ok=True)
+        calls = [
+            publish.Publication("t", "tree", outcome, kind, exit_code=code) for outcome, kind, code in map(known.__getitem__, outcomes)
+        ]
+        return [publish.is_news(desk.places, done, 10**9 + number * step) for number, done in enumerate(calls)]
+
+    @pytest.mark.parametrize(
+        ("outcomes", "hours", "told"),
+        [
+            ("fff", 1, "100"),
+            ("ffff", 12, "1010"),
+            ("fFF", 1, "110"),
+            ("fof", 1, "101"),
+            ("hhhbbbh", 1, "0000000"),
+            ("hhhhh", 12, "00101"),
+            ("hbhbh", 12, "00101"),
+            ("hohhh", 23, "00001"),
+            ("ooo", 30, "000"),
+        ],
+    )
+    def test_when(self, desk: Desk, outcomes: str, hours: float, told: str) -> None:
+        assert "".join("01"[news] for news in self.said(desk, outcomes, hours * 3600)) == told
+
+    def test_a_clock_that_was_set_back(self, desk: Desk) -> None:
+        assert self.said(desk, "ff", -self.DAY) == [True, True]
+
+    def test_what_cant_be_noted_is_told(self, desk: Desk) -> None:
+        assert publish.is_news(desk.places, publish.Publication("t", "nowhere", "failed", "x", exit_code=74), 10**9)
+        assert publish.is_news(desk.places, publish.Publication("t", "../x", "failed", "x", exit_code=78), 10**9)
+        assert self.said(desk, "f", 1) == [True]
+        (desk.state / "told.json").write_text('{"since": "x", "told": []}')
+        assert self.said(desk, "f", 1) == [True]
+
+    def test_the_command(self, desk: Desk) -> None:
+        desk.publish()
+        (desk.own / "rebuilding").touch()
+        assert [desk.run("--quiet").stderr for dummy in range(2)] == ["", ""]
+        assert "rebuilding" in desk.run().stderr
+        (desk.own / "rebuilding").unlink()
+        said = [desk.run("--quiet", "--keep=0").stderr for dummy in range(2)]
+        assert ["can't be kept" in words for words in said] == [True, False]
+        assert desk.run("--quiet").returncode == 0
+        assert "can't be kept" in desk.run("--quiet", "--keep=0").stderr
 
 
 class TestFiles:
@@ -544,6 +832,42 @@ class TestFiles:
         assert (done.outcome, done.new_epoch, done.serial) == ("published", "", 3)
         desk.true()
         assert desk.publish().outcome == "unchanged"
+
+    def test_everybody_can_read_what_clients_get(self, desk: Desk) -> None:
+        desk.own.mkdir()
+        (desk.own / "publish.lock").touch(0o600)
+        desk.publish()
+        assert hidden(desk) == []
+
+    def test_a_look_is_nothing_to_plain_clients(self, desk: Desk) -> None:
+        def seen() -> list[tuple[str, int, int]]:
+            return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(desk.own.iterdir())]
+
+        desk.publish()
+        before = seen()
+        assert desk.publish().outcome == "unchanged"
+        assert seen() == before
+
+    def test_content_is_on_disk_before_the_head(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        heads: list[bool] = []
+        monkeypatch.setattr(publish.apply, "settle", lambda top: heads.append((desk.own / "head").exists()))
+        desk.publish()
+        assert desk.publish().outcome == "unchanged"
+        assert heads == [False]
+
+    def test_the_time_of_a_call_that_went_well(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        def time_of_it() -> int:
+            return (desk.state / "state.json").stat().st_mtime_ns
+
+        monkeypatch.setattr(digests, "RACE", -(10**18))  # Nothing is so new that it has to be read again.
+        desk.publish()
+        os.utime(desk.state / "state.json", (5, 5))
+        (desk.own / "rebuilding").touch()
+        assert desk.publish().outcome == "held"
+        assert time_of_it() == 5 * 10**9
+        (desk.own / "rebuilding").unlink()
+        assert desk.publish().outcome == "unchanged"
+        assert time_of_it() > 10**18
 
     def test_a_full_disk(self, desk: Desk) -> None:
         """Tree and state on a small file system, in a namespace where anybody may mount one."""

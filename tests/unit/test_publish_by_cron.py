@@ -37,12 +37,23 @@ def test_cron_comes_about_as_often_as_the_timer(every: int | None, when: str) ->
 
 def test_the_program_is_good_shell_whatever_a_tree_is_called() -> None:
     signed = tree(publish={"sign": True, "keep": 3}, exclude=["*.iso", "it's"])
-    listed = tree(name="c", uid=1000, gid="mirror group", publish={"file_list": "full list"})
+    listed = tree(name="c", uid=1000, gid="mirror group", publish={"file_list": "full list", "settle": 0})
     text = script(signed, listed)
     subprocess.run(["sh", "-n"], input=text, text=True, check=True)
     [first, second] = [shlex.split(line) for line in text.splitlines() if line.strip().startswith("set -- ") and "$own" not in line]
-    assert first == ["set", "--", "--exclude=.~tmp~/", "--exclude=*.iso", "--exclude=it's", "--keep=3", "--", "/srv/a b/50%$HOME'"]
-    assert second[-4:] == ["--keep=64", "--file-list=full list", "--", "/srv/a b/50%$HOME'"]
+    assert first == [
+        "set",
+        "--",
+        "--exclude=.~tmp~/",
+        "--exclude=.mirrornet/incoming/",
+        "--exclude=*.iso",
+        "--exclude=it's",
+        "--keep=3",
+        "--settle=5",
+        "--",
+        "/srv/a b/50%$HOME'",
+    ]
+    assert second[-4:] == ["--settle=0", "--file-list=full list", "--", "/srv/a b/50%$HOME'"]
     assert text.count("key=/etc/mirrornet/sign_key") == 1
     assert "account=1000\n    group='mirror group'" in text
 

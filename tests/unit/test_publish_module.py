@@ -22,7 +22,13 @@ ROOT = Path(__file__).parents[2]
 
 def play(desk: Desk, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The results of one play with these tasks; each publishes, in check mode with ``check``, but those that name another module."""
-    usual = {"tree": str(desk.tree), "name": "tree", "state_dir": str(desk.places.state_dir), "config_dir": str(desk.places.config_dir)}
+    usual: dict[str, Any] = {
+        "tree": str(desk.tree),
+        "name": "tree",
+        "state_dir": str(desk.places.state_dir),
+        "config_dir": str(desk.places.config_dir),
+    }
+    usual["settle"] = 0
     tasks = []
     for call in calls:
         options = {key: value for key, value in call.items() if key not in ("check", "write")}
@@ -57,6 +63,30 @@ def test_a_release_in_a_play(tmp_path: Path) -> None:
     assert desk.true().head.serial == 2
 
 
+def test_a_list_of_files_as_well(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.tree.mkdir()
+    (desk.tree / "file").write_text("first")
+    listed = {"file_list": "fullfiletimelist-x"}
+    predicted, first, again, foreseen, dummy, second, refused = play(
+        desk, [{**listed, "check": True}, listed, listed, {**listed, "check": True}, {"write": "second"}, listed, {"file_list": "file"}]
+    )
+    assert [result["changed"] for result in (predicted, first, again, foreseen, second)] == [True, True, False, False, True]
+    assert not (desk.own / ".file_list.new").exists()
+    assert "\tf\t6\tfile\n" in (desk.tree / "fullfiletimelist-x").read_text()
+    assert (refused["failed"], refused["report"]["kind"]) == (True, "no_list")
+    desk.true()
+
+
+def test_a_list_that_is_foreseen(tmp_path: Path) -> None:
+    """Check mode writes none, also where the head is good already."""
+    desk = Desk(tmp_path)
+    desk.tree.mkdir()
+    dummy, foreseen = play(desk, [{}, {"file_list": "fullfiletimelist-x", "check": True}])
+    assert foreseen["changed"]
+    assert list(desk.tree.iterdir()) == [desk.own]
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -65,6 +95,7 @@ def test_a_release_in_a_play(tmp_path: Path) -> None:
         ({"every": 0}, "every: 0 is not"),
         ({"every": "5"}, "every: '5' is not"),
         ({"keep": 1001}, "keep: 1001 is not"),
+        ({"settle": -1}, "settle: -1 is not a whole number from 0 to 3600"),
         ({"sign": "yes"}, "neither true nor false"),
         ({"file_list": ""}, "not a file's name at the top of the tree"),
         ({"file_list": "a/b"}, "not a file's name at the top of the tree"),
@@ -79,7 +110,7 @@ def test_values_that_are_refused(value: object, words: str) -> None:
 
 
 def test_values_that_are_taken() -> None:
-    for value in ({}, {"every": 1, "keep": 1000, "sign": True, "file_list": "fullfiletimelist-epel"}):
+    for value in ({}, {"every": 1, "keep": 1000, "settle": 0, "sign": True, "file_list": "fullfiletimelist-epel"}):
         assert list(rsyncd_publish.complaints(value)) == []
 
 

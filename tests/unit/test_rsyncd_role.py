@@ -183,7 +183,7 @@ def test_modules_say_what_was_asked_for() -> None:
         "path": "/srv/archive",
         "comment": "The archive (100 %)",
         "list": "no",
-        "exclude": ".~tmp~/ *.secret",
+        "exclude": ".~tmp~/ .mirrornet/incoming/ *.secret",
     }
     assert sections["few"] == {
         "path": "/srv/few",
@@ -191,7 +191,7 @@ def test_modules_say_what_was_asked_for() -> None:
         "hosts allow": "192.0.2.0/24 2001:db8::1",
         "max connections": "3",
         "lock file": "/run/mirrornet-rsyncd/few.lock",
-        "exclude": ".~tmp~/",
+        "exclude": ".~tmp~/ .mirrornet/incoming/",
     }
     assert sections["in"] == {
         "path": '/srv/in "box" 100%',
@@ -199,7 +199,7 @@ def test_modules_say_what_was_asked_for() -> None:
         "write only": "yes",
         "hosts allow": "*",
         "timeout": "60",
-        "exclude": ".~tmp~/",
+        "exclude": ".~tmp~/ .mirrornet/incoming/",
     }
 
 
@@ -384,6 +384,7 @@ def test_systemd_puts_nothing_in_place_of_a_dollar_sign(template: str, words: li
             rsync_master_log_file="/var/log/$x/l",
             rsync_master_metrics_directory="/var/lib/$y",
             __rsync_master_frontends=INTERNAL["__rsync_master_frontends"],
+            __rsync_master_publishing=[],
         )
     )
     assert [word for word in words if word in said["ExecStart"][0]] == words

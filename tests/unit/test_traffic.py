@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import ENGINE, free_port, wait_until, wait_until_served
 from mirrornet import lock, traffic
+from mirrornet.cli import main
 from mirrornet.errors import Failure
 
 ODD = 'odd "name"\\'
@@ -352,3 +353,21 @@ def test_what_keeps_it_from_counting_is_said(tmp_path: Path) -> None:
         traffic.update(tmp_path / "state", config, lambda configuration: read, None)
     with pytest.raises(Failure, match=r"nowhere.*The next call goes on"):
         traffic.update(tmp_path / "state", config, lambda configuration: read, tmp_path / "nowhere" / "x.prom")
+
+
+def test_when_trees_were_last_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    config = tmp_path / "rsyncd.conf"
+    config.write_text(f"log file = {tmp_path}/log\n")
+    for name in ("a", 'b-"c'):
+        state = tmp_path / "states" / f"publish-{name}" / "state.json"
+        state.parent.mkdir(parents=True)
+        state.touch()
+        os.utime(state, (1_800_000_000, 1_800_000_000))
+    (tmp_path / "states" / "publish-new").mkdir()
+    words = ["traffic", "--config", str(config), "--log-file", str(tmp_path / "log"), "--output", str(tmp_path / "out")]
+    for published in ([], ["--published", str(tmp_path / "states")]):
+        assert main(["--state-dir", str(tmp_path / "state"), *words, *published]) == 0
+        lines = [line for line in (tmp_path / "out").read_text().splitlines() if line.startswith("mirrornet_publish_")]
+        metric = "mirrornet_publish_last_success_timestamp_seconds"
+        assert lines == ([f'{metric}{{name="a"}} 1800000000', f'{metric}{{name="b-\\"c"}} 1800000000'] if published else [])

@@ -54,7 +54,7 @@ def counted(host: Host) -> dict[str, int]:
     for dummy in range(2):
         host.check_output("systemctl start mirrornet-traffic.service")
     lines = host.file(METRICS).content_string.splitlines()
-    return {name: int(value) for name, dummy, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
+    return {name: int(value) for name, dummy, value in (line.rpartition(" ") for line in lines if line.startswith("mirrornet_rsync_"))}
 
 
 def test_clients_see_the_message(host: Host) -> None:
@@ -116,6 +116,16 @@ def test_a_head_appears_by_itself_after_a_change(host: Host) -> None:
     )
     # The copy of the key that the account has goes with the call.
     wait_for(host, "! test -e /run/mirrornet-publish-archive", 120)
+
+
+def test_it_is_told_when_a_tree_was_last_looked_at(host: Host) -> None:
+    wait_for(host, "test -s /var/lib/mirrornet/publish-archive/state.json", 180)
+    counted(host)
+    found = re.search(
+        r'^mirrornet_publish_last_success_timestamp_seconds\{name="archive"\} (\d+)$', host.file(METRICS).content_string, re.MULTILINE
+    )
+    assert found
+    assert int(found[1]) > 1_700_000_000
 
 
 def test_what_publishes_is_confined(host: Host) -> None:

@@ -114,6 +114,9 @@ def _publish(commands: _Commands) -> None:
     publishing.add_argument("--sign-key", metavar="FILE", help="sign the head with this private key of SSH")
     publishing.add_argument("--file-list", metavar="NAME", help="also write Fedora's list of files, under this name at the top of the tree")
     publishing.add_argument("--keep", metavar="N", type=int, default=64, help="for how many serials mirrors find deltas (default: 64)")
+    publishing.add_argument(
+        "--settle", metavar="SECONDS", type=float, default=5.0, help="publish only what has been left alone for so long (default: 5)"
+    )
     publishing.add_argument("--anew", action="store_true", help="read every file again, and begin a new epoch")
     telling = publishing.add_mutually_exclusive_group()
     telling.add_argument("--quiet", action="store_true", help="write only what a person must see (for cron)")
@@ -132,6 +135,9 @@ def _traffic(commands: _Commands) -> None:
         metavar="PATTERN",
         action="append",
         help="count entries of the journal by services of this name only (default: mirrornet-rsyncd*)",
+    )
+    traffic.add_argument(
+        "--published", metavar="DIR", help="tell also when trees whose states are in this directory were last looked at with success"
     )
     traffic.add_argument("--output", metavar="FILE", help="replace this file instead of writing to standard output")
     traffic.set_defaults(command="traffic")

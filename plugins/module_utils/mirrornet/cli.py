@@ -234,11 +234,12 @@ def _publish(places: Places, arguments: Arguments) -> int:
     tree = Path(arguments.tree).absolute()
     wish = publish.Wish(
         tree=tree,
-        name=publish.usual_name(tree) if arguments.name is None else arguments.name,
+        name=publish.usual_name(places, tree) if arguments.name is None else arguments.name,
         exclude=tuple(arguments.exclude),
         key=Path(arguments.sign_key).absolute() if arguments.sign_key else None,
         keep=arguments.keep,
         anew=arguments.anew,
+        settle=arguments.settle,
     )
     progress = publish.Terminal(sys.stderr) if sys.stderr.isatty() and not arguments.quiet else None
     if arguments.file_list is None:
@@ -249,9 +250,10 @@ def _publish(places: Places, arguments: Arguments) -> int:
         done = publish_list.publish_with_list(places, wish, arguments.file_list, progress or (lambda digested: None))
     if progress is not None:
         progress.clear()
+    news = publish.is_news(places, done, time.time())
     if arguments.json:
         sys.stdout.write(to_json(asdict(done)).decode())
-    elif done.exit_code and not (arguments.quiet and done.outcome == "busy"):
+    elif done.exit_code and (news or not arguments.quiet):
         _complain(done.line())
     elif not arguments.quiet:
         _say(done.line())
@@ -269,7 +271,8 @@ def _traffic(places: Places, arguments: Arguments) -> int:
         return traffic.journal(arguments.unit or ["mirrornet-rsyncd*"], tag.value if tag else "rsyncd")
 
     output = Path(arguments.output) if arguments.output else None
-    metrics = traffic.update(places.state_dir, Path(arguments.config), reader, output)
+    published = Path(arguments.published) if arguments.published else None
+    metrics = traffic.update(places.state_dir, Path(arguments.config), reader, output, published)
     if output is None:
         sys.stdout.write(metrics.decode())
     return int(Exit.OK)

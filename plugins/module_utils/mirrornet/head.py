@@ -250,9 +250,24 @@ def _is_key(kind: str, text: str) -> bool:
     return blob[: 4 + len(kind)] == len(kind).to_bytes(4, "big") + kind.encode("ascii", "replace") and len(blob) > 4 + len(kind)
 
 
+def key_in_memory(key: Path, owner: int) -> IO[bytes]:
+    """The private key in ``key`` for account ``owner``, who can't read that file, in a file that is on no disk. Raises OSError."""
+    file = _in_memory(key.read_bytes())
+    # ssh-keygen takes no key that others can read, or that isn't the caller's own.
+    os.fchmod(file.fileno(), 0o400)
+    os.fchown(file.fileno(), owner, -1)
+    return file
+
+
+def _descriptor(key: Path) -> tuple[int, ...]:
+    """The descriptor that ``key`` names, if it names one: a child needs to be given that."""
+    match = re.fullmatch(r"/dev/fd/(\d+)", str(key))
+    return (int(match[1]),) if match else ()
+
+
 def sign(head: Head, key: Path) -> Head:
     """The same head with a signature by the private key in ``key``, which has no passphrase. Raises Failure (``no_signature``)."""
-    code, said, complaint = _ssh_keygen(["-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key)], head.line)
+    code, said, complaint = _ssh_keygen(["-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key)], head.line, _descriptor(key))
     signed = replace(head, signature=said)
     if code != 0 or not _SIGNATURE.fullmatch(said) or len(signed.to_bytes()) > LONGEST_HEAD:
         message = f"The head can't be signed with {key}: {complaint or 'ssh-keygen made no signature that fits'}."
@@ -263,7 +278,7 @@ def sign(head: Head, key: Path) -> Head:
 
 def fingerprint(key: Path) -> str:
     """What tells the key in ``key`` from others. Raises Failure (``no_signature``)."""
-    code, said, complaint = _ssh_keygen(["-l", "-f", str(key)], b"")
+    code, said, complaint = _ssh_keygen(["-l", "-f", str(key)], b"", _descriptor(key))
     words = said.decode("utf-8", "replace").split()
     if code != 0 or len(words) < 2:
         message = f"The key {key} for signing can't be read: {complaint or 'ssh-keygen says nothing'}."

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from . import scan
+from .below import DEEPEST
 from .digests import Digests
 from .entry import LONGEST_PATH, Counts, Entry, digest_text, order
 from .errors import Exit, Failure
@@ -72,6 +73,10 @@ def _entry(line: scan.Line, digest: bytes) -> Entry:
         raise Failure(
             "long_path", Exit.CONFIG, message, f"rsync takes no path of more than {LONGEST_PATH}: shorten it, or exclude what it is in."
         )
+    if line.path.count(b"/") + (line.kind == "d") > DEEPEST:
+        message = f"{scan.shown(line.path)} is in more than {DEEPEST} directories."
+        remedy = "A mirror that follows heads goes no deeper: exclude what it is in."
+        raise Failure("deep_path", Exit.CONFIG, message, remedy)
     if line.kind == "f":
         return Entry("f", line.path, line.mode, line.mtime, line.size, digest_text(digest))
     if line.kind == "d":

@@ -11,9 +11,10 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -26,6 +27,9 @@ from .errors import Exit, Failure
 _LOOKS = 6
 _PAUSE = 1.0
 _KEPT = "scan-"
+#: Nanoseconds for which rsync may write nothing to a file that it receives; then it's a file like others, which was left behind.
+_RECEIVING = 600 * 10**9
+_RECEIVED = re.compile(rb"\..+\.[A-Za-z0-9]{6}", re.DOTALL)
 
 
 @dataclass
@@ -76,28 +80,33 @@ def _generation(one: Kept) -> int:
 class Look:
     """Looks at one tree, by a caller that holds its lock."""
 
-    def __init__(self, tree: Path, exclude: Sequence[str], directory: Path, clock_fd: int, tell: Callable[[digests.Done], None]) -> None:
-        """``clock_fd`` is a file on the tree's file system, whose times this may set; ``tell`` is called while files are read."""
+    def __init__(
+        self, tree: Path, exclude: Sequence[str], directory: Path, clock_fd: int, tell: Callable[[digests.Done], None], settle: float
+    ) -> None:
+        """``clock_fd`` is a file on the tree's file system, whose times this may set; ``tell`` is called while files are read.
+
+        ``settle`` is for how many seconds nothing may have changed before the last look.
+        """
         self._tree, self._exclude, self._directory = tree, exclude, directory
         self._clock_fd = clock_fd
         self._tell = tell
+        self._settle = int(settle * 10**9)
 
     def take(self, published: int | None, *, settled: bool, compare: bool, trust: bool) -> Found | None:
         """Look until two scans agree; None if the tree is as at the last head.
 
         ``published`` is the number of that head's scan, ``settled`` whether all its digests are sure. With ``compare`` the differences
-        from it are found too; with ``trust`` digests that are known need no reading. Raises Failure (``changing``, ``unreadable``, …) and
-        OSError.
+        from it are found too; with ``trust`` digests that are known need no reading. Raises Failure (``changing``, ``receiving``,
+        ``unreadable``, …) and OSError.
         """
         begun = generations(self._directory)
         former = kept(self._directory, published) if compare and published is not None else None
-        comparison = _Comparison(former, [kept(self._directory, number) for number in reversed(begun)] if trust else [])
+        comparison = _Comparison(self._tree, former, [kept(self._directory, number) for number in reversed(begun)] if trust else [])
         number = max(begun, default=0)
         current: Kept | None = None
         done = digests.Done()
         for look in range(_LOOKS):
             time.sleep(_PAUSE * max(0, look - 1))
-            clock = self._clock()
             number += 1
             present = kept(self._directory, number)
             same = self._scan(current or former, present)
@@ -113,16 +122,39 @@ class Look:
             else:
                 comparison.begin(present)
                 current = present
-            self._digest(current, comparison.digests, clock, done, published)
+                self._wait(comparison)
+            self._digest(current, comparison.digests, self._clock(), done, published)
         message = f"{self._tree} goes on changing: no two of {_LOOKS} looks at it agree."
         raise Failure(
             "changing", Exit.INCOMPLETE, message, "Publish when what changes it has ended. What was digested is kept.", passing=True
         )
 
     def _clock(self) -> int:
-        """The time of the tree's file system, which can be another host's, in nanoseconds."""
+        """The time of the tree's file system, which can be another host's, in nanoseconds. Clients see nothing of it: the mtime stays the same."""
         os.utime(self._clock_fd)
-        return os.fstat(self._clock_fd).st_ctime_ns
+        now = os.fstat(self._clock_fd).st_ctime_ns
+        os.utime(self._clock_fd, ns=(0, 0))
+        return now
+
+    def _wait(self, comparison: _Comparison) -> None:
+        """Wait until all that is new has been left alone for long enough; the next look tells whether it was.
+
+        What is of the future isn't waited for: the clock was wrong then, or is now. Raises Failure (``receiving``).
+        """
+        now, newest = self._clock(), 0
+        least = (now - max(self._settle, _RECEIVING)) // 10**9
+        for text in comparison.new():
+            if int(text.split(b" ", 4)[3].partition(b".")[0]) < least:
+                continue
+            line = scan.line(text)
+            if not now - max(self._settle, _RECEIVING) < line.ctime <= now:
+                continue
+            newest = max(newest, line.ctime)
+            if now - _RECEIVING < line.ctime and _is_being_received(line):
+                message = f"{scan.shown(line.path)} is being received by rsync: it has a name and a mode as only rsync gives them until a file is whole."
+                remedy = "Nothing was published; the next call does it when that has ended. If rsync was killed, remove the file."
+                raise Failure("receiving", Exit.HELD, message, remedy)
+        time.sleep(max(0, newest + self._settle - now) / 10**9)
 
     def _scan(self, last: Kept | None, present: Kept) -> bool | None:
         """Whether the tree is as the last scan says, else there is another one; None if it changed during the look."""
@@ -152,6 +184,11 @@ class Look:
             known.copy(known, first, number, 1)
 
 
+def _is_being_received(line: scan.Line) -> bool:
+    """Whether rsync is writing the file, or was killed while it did: then it's called .NAME.XXXXXX, and is for nobody else to read."""
+    return line.kind == "f" and not line.mode & 0o077 and _RECEIVED.fullmatch(line.path.rpartition(b"/")[2]) is not None
+
+
 def _each_once(wanted: Iterator[tuple[int, scan.Line]], further: list[tuple[int, int]]) -> Iterator[tuple[int, scan.Line]]:
     """Of each file one name; its other names go into ``further``, with the number of that one."""
     first: dict[bytes, int] = {}
@@ -165,8 +202,11 @@ def _each_once(wanted: Iterator[tuple[int, scan.Line]], further: list[tuple[int,
 class _Comparison:
     """The digests of the current scan, taken over from former ones, and how it differs from the one that was published."""
 
-    def __init__(self, former: Kept | None, bases: list[Kept]) -> None:
+    def __init__(self, tree: Path, former: Kept | None, bases: list[Kept]) -> None:
+        self._tree = tree
         self._former = former
+        #: Former scans as they would be now, where file systems have got other numbers since.
+        self._moved: dict[Path, Path] = {}
         self._bases = bases
         self._current: Kept | None = None
         self._former_digests: Digests | None = None
@@ -197,11 +237,28 @@ class _Comparison:
         self._gone, self._come, self._doubtful = {}, {}, []
         if self._former is not None:
             self._former_known()
-            self._gone, self._come = scan.align(self._former.scan, present.scan, self._same)
+            self._gone, self._come = scan.align(self._as_now(self._former), present.scan, self._same)
         for base, known in bases:
             if self.digests.unknown and (self._former is None or base.directory != self._former.directory):
-                scan.align(base.scan, present.scan, functools.partial(self.digests.fill, known))
+                scan.align(self._as_now(base), present.scan, functools.partial(self.digests.fill, known))
         self._current = present
+
+    def new(self) -> Iterable[bytes]:
+        """The lines of the current scan that the published one doesn't have."""
+        if self._former is not None:
+            return self._come
+        if self._current is None:
+            return ()
+        return (text for block in scan.lines(self._current.scan) for text in block)
+
+    def _as_now(self, base: Kept) -> Path:
+        """The scan of ``base``, with the numbers that its file systems have now."""
+        if base is self._current:
+            return base.scan
+        if base.scan not in self._moved:
+            moved = base.directory / "moved"
+            self._moved[base.scan] = moved if scan.renumber(base.scan, self._tree, moved) else base.scan
+        return self._moved[base.scan]
 
     def _known(self, base: Kept) -> Digests | None:
         return self.digests if base is self._current else base.load()
@@ -232,4 +289,4 @@ class _Comparison:
             texts = scan.select(self._current.scan, {new for dummy, new in others})
             gone.update((old, texts[new]) for old, new in others)
             come.update((new, texts[new]) for dummy, new in others)
-        return lists.delta(lists.Side(former.scan, known, gone), lists.Side(self._current.scan, self.digests, come))
+        return lists.delta(lists.Side(self._as_now(former), known, gone), lists.Side(self._current.scan, self.digests, come))

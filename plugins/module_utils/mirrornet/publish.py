@@ -15,17 +15,17 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TypeVar
 
-from . import contents, digests, entry, files, head, job, lists, lock, look, recent, report, scan
+from . import apply, contents, digests, entry, files, head, job, lists, lock, look, recent, report, scan
 from .entry import Counts
 from .errors import Exit, Failure
 from .head import Head, Index, Listed
 from .look import Found
 from .places import IN_TREE, RECENT, Places
-from .published import State
+from .published import STATE, State
 from .record import dataclass, replace
 
 #: Deltas that an index lists, so that a mirror which has missed some needs no manifest.
@@ -43,6 +43,12 @@ _TELL_EVERY = 0.5
 _Written = TypeVar("_Written")
 #: In the tree's own directory: as long as it is there, nothing is published.
 FLAG = "rebuilding"
+#: In there too: who publishes holds its lock. It has the name that the tree is published under.
+LOCK = "publish.lock"
+#: Seconds that a tree can be wanted to be left alone for.
+LONGEST_SETTLE = 3600
+#: Seconds after which a person is told that nothing is published, where that is nobody's fault, and after which anything is told again.
+_LASTS = report.ALARM_AGAIN
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Wish:
     keep: int = KEEP
     #: Whether everything is digested again, and a new epoch begun.
     anew: bool = False
+    #: Seconds for which nothing may have changed in the tree before it is published.
+    settle: float = 0
 
 
 @dataclass
@@ -124,8 +132,11 @@ class Terminal:
             self._stream.flush()
 
 
-def usual_name(tree: Path) -> str:
-    """A name for the state of ``tree`` that no other tree has."""
+def usual_name(places: Places, tree: Path) -> str:
+    """The name for the state of ``tree`` that it was published under before, or else one that no other tree has."""
+    noted = _noted_name(tree)
+    if noted and _is_of(tree, places.state(f"publish-{noted}")):
+        return noted
     words = re.sub(r"[^A-Za-z0-9-]+", "-", tree.name).strip("-")[:40] or "tree"
     return f"{words}-{hashlib.sha256(os.fsencode(tree)).hexdigest()[:8]}"
 
@@ -144,12 +155,14 @@ def publish(places: Places, wish: Wish, progress: Progress = lambda done: None, 
                 done.outcome = "published"
                 return done
             state = _state_directory(places, wish)
-            _become_owner(wish.tree / IN_TREE, state)
-            own = _own_directory(wish.tree)
-            with lock.exclusive(own / "publish.lock") as fd:
-                os.fchmod(fd, 0o600)
-                _usable(state)
-                _Work(wish, own, state, fd, done, progress).run(only_look)
+            with key_at_hand(wish) as ready:
+                _become_owner(wish.tree / IN_TREE, state)
+                own = _own_directory(wish.tree)
+                with lock.exclusive(own / LOCK) as fd:
+                    # Clients of the tree see it too, and one that can't read something deletes nothing any more.
+                    os.fchmod(fd, 0o644)
+                    _usable(state)
+                    _Work(ready, own, state, fd, done, progress).run(only_look)
         except OSError as error:
             raise _local(error) from error
     except lock.Busy:
@@ -161,6 +174,31 @@ def publish(places: Places, wish: Wish, progress: Progress = lambda done: None, 
         done.message, done.remedy = failure.message, failure.remedy
     done.seconds = round(time.monotonic() - started, 3)
     return done
+
+
+def is_news(places: Places, done: Publication, now: float) -> bool:
+    """Whether a person is to be told how a call ended, which is noted: of a failure when it begins and once a day.
+
+    That the tree is being rebuilt or published by somebody else is as it should be, unless it lasts for a day.
+    """
+    if not _NAME.fullmatch(done.name):
+        return True
+    path = places.state(f"publish-{done.name}") / "told.json"
+    try:
+        if not done.exit_code:
+            path.unlink(missing_ok=True)
+            return False
+        before = files.read_json(path)
+        since, told = (float(before.get(name) or 0) for name in ("since", "told"))
+        since = since if 0 < since <= now else now
+        patient = done.outcome in ("busy", "held") and now < since + _LASTS
+        another = done.outcome == "failed" and done.kind != before.get("kind")
+        news = not patient and (another or not now - _LASTS < told <= now)
+        note = {"since": since, "kind": done.kind if news else before.get("kind"), "told": now if news else told}
+        files.replace(path, files.to_json(note), durable=False)
+    except (OSError, TypeError, ValueError):  # What can't be noted is told.
+        return bool(done.exit_code)
+    return news
 
 
 def _local(error: OSError) -> Failure:
@@ -184,14 +222,21 @@ def _check(places: Places, wish: Wish) -> None:
     scan.check(wish.exclude)
     if not 1 <= wish.keep <= 1000:
         raise Failure("definition", Exit.CONFIG, f"{wish.keep} deltas can't be kept.", "Choose 1 to 1000.")
+    if not 0 <= wish.settle <= LONGEST_SETTLE:
+        message = f"A tree can't be left alone for {wish.settle:g} seconds."
+        raise Failure("definition", Exit.CONFIG, message, f"Choose 0 to {LONGEST_SETTLE}.")
     if not tree.is_dir():
         raise Failure("target_missing", Exit.TARGET, f"{tree} is not a directory.", "Name the top directory of the tree.")
+    _check_flag(tree)
+    _check_mirrors(places, tree)
+
+
+def _check_flag(tree: Path) -> None:
     if os.path.lexists(tree / IN_TREE / FLAG):
         message = f"{tree}/{IN_TREE}/{FLAG} is there: the tree is being changed."
         raise Failure(
             "rebuilding", Exit.HELD, message, "Nothing was published. Whatever has put that file there takes it away when it is done."
         )
-    _check_mirrors(places, tree)
 
 
 def _check_mirrors(places: Places, tree: Path) -> None:
@@ -245,18 +290,54 @@ def _unusable(state: Path, why: str | None) -> Failure:
     return Failure("state_unusable", Exit.LOCAL_IO, f"The state directory {state} can't be used: {why}.", remedy)
 
 
+def _other_owner(own: Path) -> os.stat_result | None:
+    """Who goes on in place of root, if this is root: the account that owns the tree's own directory."""
+    if os.geteuid() != 0 or not files.is_real_directory(own):
+        return None
+    owner = own.lstat()
+    return owner if owner.st_uid != 0 else None
+
+
+@contextlib.contextmanager
+def key_at_hand(wish: Wish) -> Iterator[Wish]:
+    """The same wish, its key where root can leave it to the account that goes on: such a key is often readable for root alone."""
+    owner = _other_owner(wish.tree / IN_TREE)
+    if wish.key is None or owner is None or wish.key.parent == Path("/dev/fd"):
+        yield wish
+        return
+    try:
+        file = head.key_in_memory(wish.key, owner.st_uid)
+    except OSError:  # What is wrong with it is told when it is used.
+        yield wish
+        return
+    with file:
+        yield replace(wish, key=Path(f"/dev/fd/{file.fileno()}"))
+
+
 def _become_owner(own: Path, state: Path) -> None:
     """Go on as the account that owns the tree's own directory: a call by root would leave files that the scheduled ones can't replace."""
-    if os.geteuid() != 0 or not files.is_real_directory(own):
-        return
-    owner = own.lstat()
-    if owner.st_uid == 0:
+    owner = _other_owner(own)
+    if owner is None:
         return
     if state.lstat().st_uid == 0:
         os.chown(state, owner.st_uid, owner.st_gid)
     os.setgroups([])
     os.setgid(owner.st_gid)
     os.setuid(owner.st_uid)
+
+
+def _noted_name(tree: Path) -> str:
+    """The name that the tree was published under last, as the tree itself has it; empty if that isn't known."""
+    with contextlib.suppress(OSError, ValueError), (tree / IN_TREE / LOCK).open("rb") as file:
+        name = file.read(100).decode("ascii").rstrip("\n")
+        return name if _NAME.fullmatch(name) else ""
+    return ""
+
+
+def _is_of(tree: Path, directory: Path) -> bool:
+    """Whether the state in ``directory`` is the one of ``tree``. What the tree itself says of it may have come with a copy."""
+    state = State.read(directory / STATE)
+    return state is not None and state.tree == str(tree)
 
 
 # At work
@@ -275,7 +356,7 @@ class _Work:
         state, wish = self._state, self._wish
         why = self._new_epoch()
         published = state.generation if state is not None else None
-        found = look.Look(wish.tree, wish.exclude, self._directory, self._lock_fd, self._note).take(
+        found = look.Look(wish.tree, wish.exclude, self._directory, self._lock_fd, self._note, wish.settle).take(
             published, settled=state is not None and state.settled, compare=not why, trust=not wish.anew
         )
         if (
@@ -287,6 +368,8 @@ class _Work:
             if found is not None and not only_look:
                 self._adopt(state, found)
             self._tell("unchanged", state)
+            if not only_look:
+                self._sign_off()
             return
         if found is None and state is not None:  # The tree is the same, but files that its head needs are gone.
             kept = look.kept(self._directory, state.generation)
@@ -299,11 +382,21 @@ class _Work:
         self._done.outcome, self._done.new_epoch = "published", why
         if not only_look:
             self._tell("published", self._announce(found, why))
+            self._sign_off()
 
     def _tell(self, outcome: str, state: State) -> None:
         done = self._done
         done.outcome, done.serial, done.epoch = outcome, state.serial, state.epoch
         done.entries, done.files, done.size = state.counts
+
+    def _sign_off(self) -> None:
+        """Leave the time of a call that went well, where no mirror looks, and the name that it had, for calls that have another."""
+        os.utime(self._directory / STATE)
+        name = f"{self._wish.name}\n".encode("ascii")
+        if os.pread(self._lock_fd, len(name) + 1, 0) != name:
+            os.ftruncate(self._lock_fd, 0)
+            os.pwrite(self._lock_fd, name, 0)
+            os.utime(self._lock_fd, ns=(0, 0))
 
     def _note(self, done: digests.Done) -> None:
         self._done.digested, self._done.digested_size = done.files, done.size
@@ -317,7 +410,7 @@ class _Work:
 
     def _remembered(self) -> State | None:
         """The state. That of a call which was killed after its head was in place is made up for."""
-        path, pending = self._directory / "state.json", self._directory / "pending.json"
+        path, pending = self._directory / STATE, self._directory / "pending.json"
         state, begun = State.read(path), State.read(pending)
         if begun is not None and begun.tree == str(self._wish.tree) and begun.head == self._sha256_of_head():
             begun.write(path)
@@ -336,6 +429,7 @@ class _Work:
         state = self._state
         if self._wish.anew:
             return "that was asked for"
+        self._check_name()
         if state is None:
             return "nothing is known of the former head" if os.path.lexists(self._head) else "nothing was published before"
         if look.kept(self._directory, state.generation).sizes != state.sizes:
@@ -348,6 +442,16 @@ class _Work:
         if self._key != state.key:
             return "the key that signs has changed"
         return ""
+
+    def _check_name(self) -> None:
+        """Two states of one tree would take turns at new epochs."""
+        if self._state is not None and self._state.head == self._sha256_of_head():
+            return
+        tree, name = self._wish.tree, _noted_name(self._wish.tree)
+        if name not in ("", self._wish.name) and _is_of(tree, self._directory.with_name(f"publish-{name}")):
+            message = f"{tree} was published under the name {name}, and this call has the name {self._wish.name}."
+            remedy = f"Call it with --name {name}; or once with --anew, if it is to have this name from now on."
+            raise Failure("other_name", Exit.CONFIG, message, remedy)
 
     def _is_whole(self, state: State) -> bool:
         """Whether everything is there that the head needs."""
@@ -363,6 +467,9 @@ class _Work:
         continued = former if former is not None and not why else None
         serial = continued.serial + 1 if continued is not None else self._free_serial()
         written = self._lists(found, serial, continued)
+        _check_flag(wish.tree)
+        # A head that outlives a power loss speaks of content that does.
+        apply.settle(self._lock_fd)
         index = written.index.to_bytes()
         files.replace(self._own / head.index_name(serial), index)
         head_time = self._head_time(now)
@@ -483,7 +590,7 @@ class _Work:
         self._remember(replace(state, generation=found.generation, sizes=found.kept.sizes, settled=not found.digests.open))
 
     def _remember(self, state: State) -> None:
-        state.write(self._directory / "state.json")
+        state.write(self._directory / STATE)
         (self._directory / "pending.json").unlink(missing_ok=True)
         look.forget(self._directory, state.generation)
 

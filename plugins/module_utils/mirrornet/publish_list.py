@@ -19,24 +19,33 @@ from .files import read_json, replace, sync_directory, to_json
 from .look import kept
 from .places import IN_TREE, Places
 from .publish import Progress, Publication, Wish
-from .published import State
+from .published import STATE, State
 
 _BEGIN = b"[Version]\n"
 
 
-def publish_with_list(places: Places, wish: Wish, name: str, progress: Progress) -> Publication:
+def publish_with_list(
+    places: Places, wish: Wish, name: str, progress: Progress = lambda done: None, *, only_look: bool = False
+) -> Publication:
     """As ``publish.publish``, and the list ``name`` at the top of the tree is the one of what mirrors get. Doesn't raise Failure."""
     try:
         _check(wish.tree, name)
     except Failure as failure:
         return _failed(Publication(tree=str(wish.tree), name=wish.name), failure)
-    done = publish.publish(places, wish, progress)
+    with publish.key_at_hand(wish) as ready:
+        return _publish(places, ready, name, progress, only_look)
+
+
+def _publish(places: Places, wish: Wish, name: str, progress: Progress, only_look: bool) -> Publication:
+    done = publish.publish(places, wish, progress, only_look=only_look)
     if done.outcome not in ("published", "unchanged"):
         return done
     state = places.state(f"publish-{wish.name}")
     note = state / "file_list.json"
     if (wish.tree / name).is_file() and read_json(note) == _stands_for(done, name):
         return done
+    if only_look:
+        return record.replace(done, outcome="published")
     try:
         if _write(wish.tree, state, name):
             again = publish.publish(places, record.replace(wish, anew=False), progress)
@@ -91,7 +100,7 @@ def _begin(path: Path) -> bytes:
 
 def _write(tree: Path, state: Path, name: str) -> bool:
     """Write the list of what was published last; whether it differs from the one that is there. Raises BadList, OSError."""
-    published = State.read(state / "state.json")
+    published = State.read(state / STATE)
     if published is None:
         raise BadList("somebody else has just published the tree")
     draft, path = tree / IN_TREE / ".file_list.new", tree / name

@@ -5,12 +5,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from . import files
 from .entry import Counts
 from .head import Index, Listed
 from .record import asdict, dataclass, field
+
+#: In the directory of a tree's state. Its time is when a call last went well.
+STATE = "state.json"
+
+
+def last_successes(state_dir: Path) -> dict[str, float]:
+    """When each tree whose state is in ``state_dir`` was last looked at with success, in seconds since 1970, by the name of the state."""
+    found = {}
+    for path in sorted(state_dir.glob(f"publish-*/{STATE}")):
+        with contextlib.suppress(OSError):
+            found[path.parent.name.partition("-")[2]] = path.stat().st_mtime
+    return found
 
 
 @dataclass

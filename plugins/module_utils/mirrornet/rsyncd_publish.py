@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from .pattern import problem
 
-_DEFAULTS: dict[str, object] = {"every": 15, "keep": 64, "sign": False, "file_list": ""}
+_DEFAULTS: dict[str, object] = {"every": 15, "keep": 64, "settle": 5, "sign": False, "file_list": ""}
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
-_MOST = {"every": 1440, "keep": 1000}
+_LEAST = {"every": 1, "keep": 1, "settle": 0}
+_MOST = {"every": 1440, "keep": 1000, "settle": 3600}
 #: Options by which clients get something else than is there, in ways that a head can't follow.
 _IN_THE_WAY = ("filter", "include", "include_from", "exclude_from", "outgoing_chmod", "charset", "write_only", "fake_super")
 
@@ -35,8 +36,8 @@ def complaints(value: object) -> Iterator[tuple[str, str]]:
                     f"{name}: {given!r} is not a file's name at the top of the tree",
                     "Write it as Fedora does, for instance fullfiletimelist-NAME",
                 )
-        elif not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= _MOST[name]:
-            yield f"{name}: {given!r} is not a whole number from 1 to {_MOST[name]}", "Give one, without quotes"
+        elif not isinstance(given, int) or isinstance(given, bool) or not _LEAST[name] <= given <= _MOST[name]:
+            yield f"{name}: {given!r} is not a whole number from {_LEAST[name]} to {_MOST[name]}", "Give one, without quotes"
 
 
 def together(modules: Sequence[object], exclude: object) -> Iterator[tuple[int, str, str, str]]:

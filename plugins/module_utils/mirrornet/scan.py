@@ -225,6 +225,44 @@ def _judge(tree: Path, code: int, said: list[str]) -> None:
 # Comparing
 
 
+def renumber(scan: Path, tree: Path, output: Path) -> bool:
+    """Write ``scan`` once more with the numbers that the file systems of ``tree`` have now, if they have other ones; whether they have.
+
+    A number is given anew at each boot or mount, and says nothing of what is there. Where it isn't plain which one stands for which, nothing
+    is written. Raises OSError.
+    """
+    numbers: dict[bytes, bytes] = {}
+    for block in lines(scan):
+        for text in block:
+            device = _device(text)
+            if device not in numbers:
+                numbers[device] = _device_now(tree, line(text).path, device)
+    if all(old == new for old, new in numbers.items()) or len(set(numbers.values())) < len(numbers):
+        return False
+    with output.open("wb") as file:
+        for block in lines(scan):
+            file.writelines(_renumbered(text, numbers) for text in block)
+    return True
+
+
+def _device(text: bytes) -> bytes:
+    """The number of the file system in a line: what stands before the first colon."""
+    return text[: text.index(b":")].rpartition(b" ")[2]
+
+
+def _renumbered(text: bytes, numbers: dict[bytes, bytes]) -> bytes:
+    begin, colon, rest = text.partition(b":")
+    before, space, device = begin.rpartition(b" ")
+    return before + space + numbers[device] + colon + rest + b"\0"
+
+
+def _device_now(tree: Path, path: bytes, former: bytes) -> bytes:
+    try:
+        return b"%d" % (tree / os.fsdecode(path)).lstat().st_dev
+    except OSError:
+        return former
+
+
 def lines(scan: Path) -> Iterator[list[bytes]]:
     """The lines of a scan, block by block."""
     rest = b""

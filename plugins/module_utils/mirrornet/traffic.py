@@ -23,6 +23,7 @@ from typing import IO, Any, Callable
 from . import lock, rsyncd_file
 from .errors import Exit, Failure
 from .files import read_json, replace, to_json
+from .published import last_successes
 
 #: The module of what belongs to none of the configuration's.
 OTHER = "other"
@@ -159,6 +160,14 @@ def render(state: State) -> bytes:
     return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
 
 
+def looks(successes: dict[str, float]) -> bytes:
+    """When each tree was last looked at with success, in the same format."""
+    metric = "mirrornet_publish_last_success_timestamp_seconds"
+    lines = [f"# HELP {metric} When mirrornet publish last found the tree unchanged or published it.", f"# TYPE {metric} gauge"]
+    lines += [f'{metric}{{name="{_escaped(name)}"}} {seconds:.0f}' for name, seconds in successes.items()]
+    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+
+
 def _escaped(word: str) -> str:
     return word.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
@@ -273,9 +282,12 @@ def _entries(*words: str) -> Iterator[dict[str, Any]]:
 # The procedure.
 
 
-def update(state_dir: Path, config: Path, read: Callable[[rsyncd_file.Configuration], Reader], output: Path | None) -> bytes:
+def update(
+    state_dir: Path, config: Path, read: Callable[[rsyncd_file.Configuration], Reader], output: Path | None, published: Path | None = None
+) -> bytes:
     """Count what is new in the log, and write the metrics to ``output`` if that is given; returns them.
 
+    ``published`` is a directory with the states of published trees, of which it is then told when each was last looked at with success.
     ``read`` makes the log's reader, given the configuration. Raises Failure; the counters are then as far as lines could be read.
     """
     conf = rsyncd_file.read(config)
@@ -286,7 +298,7 @@ def update(state_dir: Path, config: Path, read: Callable[[rsyncd_file.Configurat
         state_dir.mkdir(parents=True, exist_ok=True)
         with lock.exclusive(state_dir / "traffic.lock"):
             state = _counted(state_dir / "traffic.json", known, read(conf))
-            metrics = render(state)
+            metrics = render(state) + (looks(last_successes(published)) if published is not None else b"")
             if output is not None:
                 replace(output, metrics, durable=False)
     except lock.Busy:
