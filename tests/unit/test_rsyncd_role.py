@@ -418,8 +418,8 @@ def test_the_door_with_tls_knows_ipv4_from_ipv6() -> None:
 
 def test_the_rsync_behind_tls_has_a_configuration_of_its_own() -> None:
     (command,) = unit(render("mirrornet-rsyncd-proxied@.service.j2", rsync_master_modules=MODULES))["ExecStart"]
-    assert command.endswith(' --daemon "--config=/etc/rsyncd-proxied.conf"')
-    said = render("rsyncd-proxied.conf.j2", rsync_master_config_path="/etc/elsewhere.conf").splitlines()
+    assert command.endswith(' --daemon "--config=/etc/mirrornet-rsyncd-proxied.conf"')
+    said = render("mirrornet-rsyncd-proxied.conf.j2", rsync_master_config_path="/etc/elsewhere.conf").splitlines()
     assert said[-1] == "&merge /etc/elsewhere.conf"
     assert "proxy protocol = yes" in said
 

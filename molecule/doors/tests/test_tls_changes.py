@@ -14,7 +14,7 @@ from testinfra.host import Host
 CLIENT = "RSYNC_SSL_TYPE=openssl RSYNC_SSL_CA_CERT=/etc/ssl/authority.pem rsync-ssl"
 OURS = "/etc/mirrornet-rsyncd"
 #: What TLS alone needs on a master.
-FILES = "/etc/rsyncd-stunnel.conf /etc/rsyncd-proxied.conf /etc/systemd/system/mirrornet-rsyncd-[tp]* /etc/systemd/system/*/mirrornet-rsyncd-[tp]*"
+FILES = "/etc/mirrornet-rsyncd-[sp]*.conf /etc/systemd/system/mirrornet-rsyncd-[tp]* /etc/systemd/system/*/mirrornet-rsyncd-[tp]*"
 
 
 def wait_for(host: Host, shell: str) -> None:

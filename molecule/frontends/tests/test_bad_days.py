@@ -65,7 +65,8 @@ timeout 60 sh -c 'until grep --quiet "rsync on kept/file from" {LOG}; do sleep 0
 #: What an earlier choice could have left.
 LEFT = """
 rsync rsync://localhost/ | cut --delimiter=' ' --fields=1 | cut --fields=1
-ls /etc/systemd/system/*.d/log.conf /etc/logrotate.d/mirrornet-rsyncd /etc/*.motd 2>/dev/null || true
+ls /etc/systemd/system/*.d/log.conf /etc/logrotate.d/mirrornet-rsyncd /etc/mirrornet-rsyncd.motd 2>/dev/null || true
+cat /etc/rsyncd.motd
 """
 
 
@@ -84,20 +85,21 @@ def test_a_log_file_a_message_and_a_private_tree_reach_who_comes_next_and_cut_no
     finally:
         told = provision(FRONTENDS)
     assert told.code == 0, told.output
-    assert everywhere(hosts, LEFT) == dict.fromkeys(hosts, "archive\nclosed")
+    # A message that isn't the role's stays.
+    assert everywhere(hosts, LEFT) == dict.fromkeys(hosts, "archive\nclosed\nsomebody else's")
 
 
 #: Refuses a start with the port 8730, wherever the frontend has it from.
 REFUSE = """
 cd /etc/systemd/system && mkdir UNIT.d && cat >UNIT.d/broken.conf <<END
 [Service]
-ExecStartPre=/bin/sh -c '! grep --quiet --no-messages --word-regexp 8730 /etc/systemd/system/UNIT /etc/rsyncd-*inetd.conf'
+ExecStartPre=/bin/sh -c '! grep --quiet --no-messages --word-regexp 8730 /etc/systemd/system/UNIT /etc/mirrornet-rsyncd-*inetd.conf'
 END
 systemctl daemon-reload
 """
 #: All that a frontend is started from, and how it is.
 STATE = """
-sha256sum /etc/rsyncd* /etc/systemd/system/mirrornet* 2>/dev/null
+sha256sum /etc/rsyncd* /etc/mirrornet-rsyncd* /etc/systemd/system/mirrornet* 2>/dev/null
 systemctl is-enabled UNIT
 systemctl is-active UNIT
 timeout 60 sh -c 'until rsync rsync://localhost/archive/README; do sleep 0.2; done'
@@ -196,7 +198,7 @@ def test_a_limit_for_one_client_and_reports_come_and_go_on_request(hosts: dict[s
     assert told.code == 0, told.output
     assert everywhere(hosts, LIMITED) == dict.fromkeys(hosts, "inactive")
     assert [name for name, host in hosts.items() if host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) == before[name]] == []
-    everywhere(hosts, "! ls /etc/rsyncd-limit.nft /etc/systemd/system/nftables.service.d/*limit* /etc/systemd/system/*limit* 2>/dev/null")
+    everywhere(hosts, "! ls /etc/mirrornet-rsyncd-limit.nft /etc/systemd/system/nftables.service.d/*limit* /etc/systemd/system/*limit* 2>/dev/null")
 
 
 def test_a_listener_that_is_killed_comes_back_and_cuts_nobody(hosts: dict[str, Host]) -> None:
