@@ -17,9 +17,9 @@ LISTENERS = ("daemon", "inetd", "xinetd")
 BOTH = ["192.0.2.1", "2001:db8::1"]
 
 
-def rendered(template: str, platform: str = "Debian", package: str = "openbsd-inetd", **variables: Any) -> str:
+def rendered(template: str, platform: str = "Debian", package: str = "openbsd-inetd", ipv6: bool = True, **variables: Any) -> str:
     # The program is one that systemd finds wherever the tests run.
-    check = {"superserver": {"package": package, "program": "/bin/true", "installed": True}}
+    check = {"superserver": {"package": package, "program": "/bin/true", "installed": True}, "ipv6": ipv6}
     return render(template, platform, **{"rsync_master_modules": MODULES, "__rsync_master_check": check, **variables})
 
 
@@ -32,6 +32,14 @@ def test_each_file_of_a_frontend_has_its_template() -> None:
         assert told["unit"] in {Path(path).name for path in told["files"]}
         assert set(told["start"]) <= set(told["files"])
         assert all((ROOT / "roles/rsync_master/templates" / (Path(path).name + ".j2")).exists() for path in told["files"])
+
+
+@pytest.mark.parametrize("package", ["openbsd-inetd", "inetutils-inetd"])
+def test_a_host_without_ipv6_is_not_asked_for_it(package: str) -> None:
+    assert [line.split()[:3] for line in lines(rendered("mirrornet-rsyncd-inetd.conf.j2", package=package, ipv6=False))] == [
+        ["0.0.0.0:873", "stream", "tcp4"]
+    ]
+    assert "flags = NOLIBWRAP" in lines(rendered("mirrornet-rsyncd-xinetd.conf.j2", ipv6=False))
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

@@ -62,7 +62,7 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
             "__rsync_master_served": served,
             "ansible_managed": "Ansible managed",
             **variables,
-            "__rsync_master_check": {"needs": [], **variables.get("__rsync_master_check", {})},
+            "__rsync_master_check": {"needs": [], "ipv6": True, **variables.get("__rsync_master_check", {})},
         }
     )
 
