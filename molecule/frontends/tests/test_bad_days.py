@@ -50,6 +50,7 @@ def test_a_new_module_reaches_service_without_one_dropped_connection(hosts: dict
 LOG = "/var/log/mirrornet-rsyncd/rsyncd.log"
 #: Where one more tree is: on one host where only its owner gets to, and who may look past permissions.
 KEPT = {"master11": "/srv/kept", "master12": "/srv/kept", "master13": "/home/keeper/tree"}
+KEPT_LOG = "/var/log/kept.log"
 KEEP = """
 install --directory --mode=0700 --owner=games /home/keeper
 install --directory /srv/kept /home/keeper/tree
@@ -60,7 +61,19 @@ SEEN = f"""
 set -e
 rsync rsync://localhost/ | head --lines=1
 rsync --no-motd rsync://localhost/kept/file /tmp/kept && cat /tmp/kept
-timeout 60 sh -c 'until grep --quiet "rsync on kept/file from" {LOG}; do sleep 0.2; done'
+rsync rsync://localhost/archive/README >/dev/null
+timeout 60 sh -c 'until grep --quiet "rsync on archive/README from" {LOG} && grep --quiet "rsync on kept/file from" {KEPT_LOG}; do sleep 0.2; done'
+"""
+#: The log of that module alone goes on after it was rotated, and so does a listener that may write to it.
+ROTATED = f"""
+set -e
+logrotate --force /etc/logrotate.d/mirrornet-rsyncd
+zgrep --quiet kept/file {KEPT_LOG}.1.gz
+[ "$(stat --format='%a %U:%G' {KEPT_LOG} {KEPT_LOG}.1.gz | sort --unique)" = '640 root:root' ]
+[ ! -s {KEPT_LOG} ]
+rsync --no-motd rsync://localhost/kept/file /tmp/kept
+timeout 60 sh -c 'until grep --quiet "rsync on kept/file from" {KEPT_LOG}; do sleep 0.2; done'
+rm {KEPT_LOG}*
 """
 #: What an earlier choice could have left.
 LEFT = """
@@ -73,7 +86,9 @@ cat /etc/rsyncd.motd
 def test_a_log_file_a_message_and_a_private_tree_reach_who_comes_next_and_cut_nobody(hosts: dict[str, Host]) -> None:
     before = {name: host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) for name, host in hosts.items()}
     everywhere(hosts, SLOW + KEEP + BEGIN)
-    modules = {name: [*VARIABLES["rsync_master_modules"], {"name": "kept", "path": path}] for name, path in KEPT.items()}
+    modules = {
+        name: [*VARIABLES["rsync_master_modules"], {"name": "kept", "path": path, "log_file": KEPT_LOG}] for name, path in KEPT.items()
+    }
     wanted = {"rsync_master_log_file": LOG, "rsync_master_motd": "Welcome.", "rsync_master_modules": "{{ modules[inventory_hostname] }}"}
     try:
         told = provision(FRONTENDS, modules=modules, **wanted)
@@ -81,6 +96,7 @@ def test_a_log_file_a_message_and_a_private_tree_reach_who_comes_next_and_cut_no
         # Each listener had to be told of the log, and one of the right that its tree takes.
         assert [name for name, host in hosts.items() if host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) == before[name]] == []
         assert everywhere(hosts, SEEN) == dict.fromkeys(hosts, "Welcome.\nkept")
+        everywhere(hosts, ROTATED)
         assert everywhere(hosts, END) == dict.fromkeys(hosts, "active\n1")
     finally:
         told = provision(FRONTENDS)
