@@ -31,7 +31,14 @@ def test_each_file_of_a_frontend_has_its_template() -> None:
     for told in INTERNAL["__rsync_master_frontends"].values():
         assert told["unit"] in {Path(path).name for path in told["files"]}
         assert set(told["start"]) <= set(told["files"])
-        assert all((ROOT / "roles/rsync_master/templates" / (Path(path).name + ".j2")).exists() for path in told["files"])
+        templates = ROOT / "roles/rsync_master/templates"
+        assert all((templates / (Path(path).name + ".j2")).exists() for path in told["files"] + told["connections"])
+
+
+def test_a_frontend_that_is_removed_takes_nobody_else_s_files_along() -> None:
+    # Any of them that is there counts as one that the role has set up.
+    paths = [Path(path) for told in INTERNAL["__rsync_master_frontends"].values() for path in told["files"] + told["connections"]]
+    assert all(path.name.startswith("mirrornet-") for path in paths)
 
 
 @pytest.mark.parametrize("package", ["openbsd-inetd", "inetutils-inetd"])

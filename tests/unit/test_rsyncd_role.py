@@ -138,10 +138,9 @@ def test_defaults_pass_the_check() -> None:
     assert rsyncd.check_globals(given) == []
 
 
-def test_each_frontend_has_its_tasks() -> None:
+def test_each_frontend_has_its_files() -> None:
     choices = set(SPECIFICATION["rsync_master_frontend"]["choices"]) - {"auto"}
     assert set(INTERNAL["__rsync_master_frontends"]) == choices
-    assert all((ROLE / "tasks" / f"frontend_{choice}.yml").exists() for choice in choices)
 
 
 def test_the_distribution_s_units_stand_back_for_each_of_ours() -> None:
