@@ -120,6 +120,12 @@ options:
       - The platform's release.
     type: int
     default: 0
+  programs:
+    description:
+      - Paths of programs, or of what else shows that a package is installed, that the caller may have to install.
+    type: list
+    elements: path
+    default: []
   unwanted:
     description:
       - Paths that the caller is going to remove, wherever there is something.
@@ -257,6 +263,12 @@ outdated:
   type: list
   elements: str
   sample: []
+programs:
+  description: Those of O(programs) that exist.
+  returned: always
+  type: list
+  elements: str
+  sample: [/usr/sbin/logrotate]
 unwanted:
   description: Those of O(unwanted) that exist.
   returned: always
@@ -394,6 +406,7 @@ def main():
             "superservers": {"type": "list", "elements": "dict", "default": []},
             "superserver": {"type": "str", "default": ""},
             "release": {"type": "int", "default": 0},
+            "programs": {"type": "list", "elements": "path", "default": []},
             "unwanted": {"type": "list", "elements": "path", "default": []},
             "prefix": {"type": "str", "default": "rsync_master_"},
         },
@@ -449,6 +462,7 @@ def main():
         "ssh": {"configured": ssh_host.is_configured(ssh_host.Places()), "sshd": ssh_host.find("sshd") or ""},
         "systemd": rsyncd_host.has_systemd(),
         "ipv6": rsyncd_host.has_ipv6(),
+        "programs": [path for path in params["programs"] if Path(path).exists()],
         "unwanted": [path for path in params["unwanted"] if os.path.lexists(path)],
         "published": rsyncd_host.published(),
         "needs": confine.needs(

@@ -7,7 +7,7 @@
 It stands between two comments, `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is
 
 variables         in a role's README: the variables, from the role's meta/argument_specs.yml
-options MODULE    the options of a module, from its DOCUMENTATION
+options MODULE    the options of a module, from its DOCUMENTATION; after them `except` and those that are left out
 exit codes        the exit codes of the command mirrornet, from the engine's errors.py
 file PATH         not a table: the file itself, as a block
 """
@@ -80,11 +80,13 @@ def variables(document: Path) -> Iterator[str]:
     return options_table(specification["argument_specs"]["main"]["options"], "variable")
 
 
-def module_options(name: str) -> Iterator[str]:
+def module_options(argument: str) -> Iterator[str]:
+    name, *left_out = argument.replace(" except ", " ").split()
     tree = ast.parse((ROOT / f"plugins/modules/{name}.py").read_text(encoding="utf-8"))
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == "DOCUMENTATION":
-            return options_table(yaml.safe_load(ast.literal_eval(statement.value))["options"], "option")
+            options = yaml.safe_load(ast.literal_eval(statement.value))["options"]
+            return options_table({name: option for name, option in options.items() if name not in left_out}, "option")
     raise LookupError(f"the module {name} has no DOCUMENTATION")
 
 

@@ -17,9 +17,9 @@ LISTENERS = ("daemon", "inetd", "xinetd")
 BOTH = ["192.0.2.1", "2001:db8::1"]
 
 
-def rendered(template: str, platform: str = "Debian", package: str = "openbsd-inetd", **variables: Any) -> str:
+def rendered(template: str, platform: str = "Debian", package: str = "openbsd-inetd", ipv6: bool = True, **variables: Any) -> str:
     # The program is one that systemd finds wherever the tests run.
-    check = {"superserver": {"package": package, "program": "/bin/true", "installed": True}}
+    check = {"superserver": {"package": package, "program": "/bin/true", "installed": True}, "ipv6": ipv6}
     return render(template, platform, **{"rsync_master_modules": MODULES, "__rsync_master_check": check, **variables})
 
 
@@ -31,7 +31,22 @@ def test_each_file_of_a_frontend_has_its_template() -> None:
     for told in INTERNAL["__rsync_master_frontends"].values():
         assert told["unit"] in {Path(path).name for path in told["files"]}
         assert set(told["start"]) <= set(told["files"])
-        assert all((ROOT / "roles/rsync_master/templates" / (Path(path).name + ".j2")).exists() for path in told["files"])
+        templates = ROOT / "roles/rsync_master/templates"
+        assert all((templates / (Path(path).name + ".j2")).exists() for path in told["files"] + told["connections"])
+
+
+def test_a_frontend_that_is_removed_takes_nobody_else_s_files_along() -> None:
+    # Any of them that is there counts as one that the role has set up.
+    paths = [Path(path) for told in INTERNAL["__rsync_master_frontends"].values() for path in told["files"] + told["connections"]]
+    assert all(path.name.startswith("mirrornet-") for path in paths)
+
+
+@pytest.mark.parametrize("package", ["openbsd-inetd", "inetutils-inetd"])
+def test_a_host_without_ipv6_is_not_asked_for_it(package: str) -> None:
+    assert [line.split()[:3] for line in lines(rendered("mirrornet-rsyncd-inetd.conf.j2", package=package, ipv6=False))] == [
+        ["0.0.0.0:873", "stream", "tcp4"]
+    ]
+    assert "flags = NOLIBWRAP" in lines(rendered("mirrornet-rsyncd-xinetd.conf.j2", ipv6=False))
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -82,7 +97,7 @@ def test_a_listener_is_confined_and_may_bind_only_where_the_port_asks_for_it(fro
 def test_nobody_stops_a_listener_by_asking_often() -> None:
     # Each of these has a limit of its own otherwise, above which it closes for a while or for good.
     assert unit(rendered("mirrornet-rsyncd.socket.j2"))["TriggerLimitIntervalSec"] == ["0"]
-    assert "cps = 1000000 1" in lines(rendered("rsyncd-xinetd.conf.j2"))
+    assert "cps = 1000000 1" in lines(rendered("mirrornet-rsyncd-xinetd.conf.j2"))
     for package, option in (("openbsd-inetd", " -R 1000000 "), ("inetutils-inetd", " --rate=1000000 ")):
         assert option in unit(rendered("mirrornet-rsyncd-inetd.service.j2", package=package))["ExecStart"][0]
 
@@ -108,7 +123,7 @@ def test_what_limits_one_client_is_loaded_with_a_listener(frontend: str) -> None
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_nftables_counts_each_family_s_clients_at_the_port(platform: str) -> None:
-    rules = lines(rendered("rsyncd-limit.nft.j2", platform, rsync_master_port=8730, __rsync_master_max_connections_per_source=7))
+    rules = lines(rendered("mirrornet-rsyncd-limit.nft.j2", platform, rsync_master_port=8730, __rsync_master_max_connections_per_source=7))
     turned_away = "saddr ct count over 7 } counter reject with tcp reset"
     assert [line for line in rules if line.startswith("tcp")] == [
         f"tcp dport 8730 ct state new add @clients4 {{ ip {turned_away}",
@@ -132,22 +147,22 @@ def lines(text: str) -> list[str]:
 @pytest.mark.parametrize(("package", "six"), [("openbsd-inetd", "tcp6"), ("inetutils-inetd", "tcp6only")])
 def test_inetd_listens_on_each_address(package: str, six: str) -> None:
     command = "nowait root /usr/bin/rsync rsync --daemon --config=/etc/rsyncd.conf"
-    assert lines(rendered("rsyncd-inetd.conf.j2", package=package)) == [
+    assert lines(rendered("mirrornet-rsyncd-inetd.conf.j2", package=package)) == [
         f"0.0.0.0:873 stream tcp4 {command}",
         f":::873 stream {six} {command}",
     ]
-    assert lines(rendered("rsyncd-inetd.conf.j2", package=package, rsync_master_addresses=BOTH, rsync_master_port=8730)) == [
+    assert lines(rendered("mirrornet-rsyncd-inetd.conf.j2", package=package, rsync_master_addresses=BOTH, rsync_master_port=8730)) == [
         f"192.0.2.1:8730 stream tcp4 {command}",
         f"2001:db8::1:8730 stream {six} {command}",
     ]
 
 
 def test_xinetd_has_a_service_for_each_address() -> None:
-    everywhere = lines(rendered("rsyncd-xinetd.conf.j2", rsync_master_max_connections=30))
+    everywhere = lines(rendered("mirrornet-rsyncd-xinetd.conf.j2", rsync_master_max_connections=30))
     assert everywhere.count("service mirrornet-rsyncd") == 1
     assert {"flags = NOLIBWRAP IPv6", "port = 873", "instances = 30", "per_source = 20"} <= set(everywhere)
     assert not any(line.startswith("bind") for line in everywhere)
-    given = lines(rendered("rsyncd-xinetd.conf.j2", rsync_master_addresses=BOTH, __rsync_master_max_connections_per_source=0))
+    given = lines(rendered("mirrornet-rsyncd-xinetd.conf.j2", rsync_master_addresses=BOTH, __rsync_master_max_connections_per_source=0))
     assert [line for line in given if line.startswith("bind")] == ["bind = 192.0.2.1", "bind = 2001:db8::1"]
     assert given.count("per_source = UNLIMITED") == 2
 

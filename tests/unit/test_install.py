@@ -301,3 +301,16 @@ def test_command_alone_is_refused_where_it_can_not_run(base: Path) -> None:
     command.write_text("#!/bin/sh\n")
     assert "is not mirrornet" in install.command_present("traffic", how(base)).problems[0]
     assert apply(install.command_absent("traffic", how(base))) == []
+
+
+def test_a_link_that_takes_the_new_target_s_place_gives_nothing_away(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root makes the target where another account may write, which could be quick.
+    def chown(path: Path, uid: int, gid: int, *, follow_symlinks: bool = True) -> None:
+        given.append((path, uid, gid, follow_symlinks))
+
+    given: list[tuple[Path, int, int, bool]] = []
+    monkeypatch.setattr(os, "chown", chown)
+    change = install._target(a_job(base), (12345, 12346), install.Prepared())
+    assert change is not None
+    change.apply()
+    assert given == [(base / "srv/sage", 12345, 12346, False)]

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from mirrornet import files, rsyncd, rsyncd_host
+from mirrornet.rsyncd_values import show
 
 #: The address that stands for all of IPv4's.
 EVERYWHERE = str(ip_address(0))
@@ -94,6 +96,31 @@ def test_what_is_wrong_in_itself_is_not_looked_up() -> None:
     modules = ["text", {"name": "a", "path": "no\0path"}, {"name": "b", "path": 7, "uid": []}, tree(Path("/srv/no-such-tree"))]
     known = rsyncd.check_modules(modules)
     assert [p.where for p in rsyncd_host.check_modules_on_host(modules, known)] == ["module 'no-such-tree' (item 4)"]
+
+
+def test_a_sentinel_is_not_created_where_a_link_leads_out_of_the_tree(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "tree", tmp_path / "elsewhere"
+    (inside / "sub").mkdir(parents=True)
+    outside.mkdir()
+    (inside / "link").symlink_to("sub")
+    assert complaints(tree(inside, sentinel="link/here", sentinel_create=True)) == []
+    (inside / "out").symlink_to(outside)
+    (said,) = complaints(tree(inside, sentinel="out/here", sentinel_create=True))
+    assert f"sentinel: {show(f'{inside}/out')} leads out of the tree" in said
+    (outside / "here").touch()
+    assert complaints(tree(inside, sentinel="out/here", sentinel_create=True)) == []
+
+
+@pytest.mark.parametrize("make", [lambda place: place.symlink_to("/etc"), lambda place: place.symlink_to("nowhere"), Path.touch])
+def test_heads_are_put_in_no_place_that_somebody_else_has_chosen(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    assert complaints(tree(tmp_path, publish={})) == []
+    make(tmp_path / ".mirrornet")
+    (said,) = complaints(tree(tmp_path, publish={}))
+    assert f"publish: {show(f'{tmp_path}/.mirrornet')} is not a directory itself, and heads belong there" in said
+    assert complaints(tree(tmp_path)) == []
+    (tmp_path / ".mirrornet").unlink()
+    (tmp_path / ".mirrornet").mkdir()
+    assert complaints(tree(tmp_path, publish={})) == []
 
 
 # Files that a module names.

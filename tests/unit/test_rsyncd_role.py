@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,7 @@ def render(template: str, platform: str = "Debian", **variables: Any) -> str:
             "__rsync_master_served": served,
             "ansible_managed": "Ansible managed",
             **variables,
-            "__rsync_master_check": {"needs": [], **variables.get("__rsync_master_check", {})},
+            "__rsync_master_check": {"needs": [], "ipv6": True, **variables.get("__rsync_master_check", {})},
         }
     )
 
@@ -139,10 +141,9 @@ def test_defaults_pass_the_check() -> None:
     assert rsyncd.check_globals(given) == []
 
 
-def test_each_frontend_has_its_tasks() -> None:
+def test_each_frontend_has_its_files() -> None:
     choices = set(SPECIFICATION["rsync_master_frontend"]["choices"]) - {"auto"}
     assert set(INTERNAL["__rsync_master_frontends"]) == choices
-    assert all((ROLE / "tasks" / f"frontend_{choice}.yml").exists() for choice in choices)
 
 
 def test_the_distribution_s_units_stand_back_for_each_of_ours() -> None:
@@ -456,8 +457,8 @@ def test_the_door_with_tls_knows_ipv4_from_ipv6() -> None:
 
 def test_the_rsync_behind_tls_has_a_configuration_of_its_own() -> None:
     (command,) = unit(render("mirrornet-rsyncd-proxied@.service.j2", rsync_master_modules=MODULES))["ExecStart"]
-    assert command.endswith(' --daemon "--config=/etc/rsyncd-proxied.conf"')
-    said = render("rsyncd-proxied.conf.j2", rsync_master_config_path="/etc/elsewhere.conf").splitlines()
+    assert command.endswith(' --daemon "--config=/etc/mirrornet-rsyncd-proxied.conf"')
+    said = render("mirrornet-rsyncd-proxied.conf.j2", rsync_master_config_path="/etc/elsewhere.conf").splitlines()
     assert said[-1] == "&merge /etc/elsewhere.conf"
     assert "proxy protocol = yes" in said
 
@@ -466,3 +467,72 @@ def test_the_rsync_behind_tls_has_a_configuration_of_its_own() -> None:
 def test_every_platform_says_all_that_the_role_asks(platform: str) -> None:
     assert set(PLATFORMS[platform]) == set(PLATFORMS["Debian"])
     assert all(name.endswith((".service", ".socket")) for name in PLATFORMS[platform]["foreign_units"])
+
+
+# What it changes.
+
+
+def tasks() -> Iterator[dict[str, Any]]:
+    """All tasks of the role, those in blocks included."""
+
+    def walk(listed: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for task in listed:
+            yield task
+            for part in ("block", "rescue", "always"):
+                yield from walk(task.get(part, []))
+
+    for path in sorted((ROLE / "tasks").glob("*.yml")):
+        yield from walk(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def changed_paths() -> set[str]:
+    """Where the role puts or removes something: what its tasks say, and its variables, from which they have the rest."""
+    given = {
+        str(value)
+        for task in tasks()
+        for arguments in task.values()
+        if isinstance(arguments, dict)
+        for key, value in arguments.items()
+        if key in ("dest", "path")
+    }
+    known = {name: value for name, value in INTERNAL.items() if isinstance(value, str)}
+    resolved = {re.sub(r"{{ (\w+) }}", lambda match: known.get(match[1], match[0]), value) for value in given}
+    own = re.findall(r"(?<![\w./])/(?:etc|var|usr/local)/[\w./@-]+", str(INTERNAL))
+    # Names of modules, logins and the like are written in capitals there.
+    return {re.sub(r"{{.*?}}", "NAME", path).rstrip("/") for path in {*resolved, *own} if not path.startswith("{{")}
+
+
+def test_all_that_is_changed_is_in_the_readme() -> None:
+    said = re.sub(r"\b(UNIT|MODULE)\b", "NAME", (ROLE / "README.md").read_text(encoding="utf-8").partition("## What it changes")[2])
+    # Directories of which files are named, those of units without it; and what systemd makes of a unit that it starts at boot.
+    units = INTERNAL["__rsync_master_unit_directory"]
+    passed_over = {
+        f"{units}/NAME.target.wants/NAME",
+        units,
+        "/etc/cron.d",
+        INTERNAL["__rsync_master_program_directory"],
+        "/var/lib/mirrornet",
+        f"{units}/NAME.d",
+    }
+    missing = {path for path in changed_paths() - passed_over if path not in said and path.replace(f"{units}/", "`") not in said}
+    assert missing == set()
+    assert len(changed_paths()) > 30
+
+
+def test_what_is_removed_unasked_can_be_nobody_else_s() -> None:
+    lists = [value for name, value in INTERNAL.items() if name.endswith("_files") and isinstance(value, list)]
+    paths = [resolved(entry["path"]) for entries in lists for entry in entries]
+    paths += [resolved(INTERNAL[f"__rsync_master_{name}"]) for name in ("motd_path", "rotation_path", "uploads_program", "tls_trace")]
+    assert len(paths) > 12
+    assert [path for path in paths if "mirrornet" not in path] == []
+
+
+def resolved(text: str) -> str:
+    """A variable's value with those of other variables in it."""
+    while "{{" in text:
+        text = re.sub(
+            r"{{ (\w+)(?: \| last)? }}",
+            lambda match: INTERNAL[match[1]] if isinstance(INTERNAL[match[1]], str) else INTERNAL[match[1]][-1],
+            text,
+        )
+    return text

@@ -203,3 +203,21 @@ def test_what_is_wrong_is_refused_before_any_change(hosts: dict[str, Host], mast
     assert hosts[master].check_output("cat /etc/ssh/mirrornet-rsync.keys") == before
     # What goes to the host, and into its journal, is without the key.
     assert private.split()[8] not in hosts[master].check_output("journalctl --no-pager --output=cat")
+
+
+def test_host_keys_stay_as_long_as_a_job_goes_by_them(hosts: dict[str, Host]) -> None:
+    known_hosts = hosts["mirror1"].file("/etc/mirrornet/masters.known_hosts")
+    # A job that is no longer listed stays, and needs them.
+    result = play("mirror1", rsync_mirror_jobs=[])
+    assert (result.code, result.changed) == (0, {"mirror1": 0}), result.output
+    assert known_hosts.exists
+    gone = [{"name": name, "state": "absent"} for name in ("archive11", "archive13")]
+    try:
+        predicted = play("mirror1", "--check", rsync_mirror_jobs=gone).changes
+        result = play("mirror1", rsync_mirror_jobs=gone)
+        assert result.code == 0, result.output
+        assert result.changes == predicted
+        assert not known_hosts.exists
+        assert play("mirror1", rsync_mirror_jobs=gone).changed == {"mirror1": 0}
+    finally:
+        assert play("mirror1").code == 0

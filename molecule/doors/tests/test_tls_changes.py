@@ -14,7 +14,7 @@ from testinfra.host import Host
 CLIENT = "RSYNC_SSL_TYPE=openssl RSYNC_SSL_CA_CERT=/etc/ssl/authority.pem rsync-ssl"
 OURS = "/etc/mirrornet-rsyncd"
 #: What TLS alone needs on a master.
-FILES = "/etc/rsyncd-stunnel.conf /etc/rsyncd-proxied.conf /etc/systemd/system/mirrornet-rsyncd-[tp]* /etc/systemd/system/*/mirrornet-rsyncd-[tp]*"
+FILES = "/etc/mirrornet-rsyncd-[sp]*.conf /etc/systemd/system/mirrornet-rsyncd-[tp]* /etc/systemd/system/*/mirrornet-rsyncd-[tp]*"
 
 
 def wait_for(host: Host, shell: str) -> None:
@@ -73,6 +73,28 @@ def test_a_renewed_certificate_serves_from_the_next_connection_on(hosts: dict[st
         assert (after == before) == (state == "good")
         assert hosts["master2"].run(f"{CLIENT} rsync://master3/docs/README /tmp/fetched").rc == 0
         assert hosts["master2"].service(transfer).is_running
+
+
+#: All that TLS runs by, and how it is.
+STATE = f"""
+sha256sum {FILES} /etc/rsyncd.conf* 2>/dev/null
+systemctl is-active mirrornet-rsyncd-tls.socket mirrornet-rsyncd-proxied.socket
+"""
+
+
+def test_a_change_that_ends_all_connections_is_undone(hosts: dict[str, Host], transfer: str) -> None:
+    before = hosts["master3"].check_output(STATE)
+    # What is started for each connection dies, while the socket goes on to take them.
+    told = play("master3", __rsync_master_tls_program="/bin/false")
+    assert told.failed == {"master3": 1}, told.output
+    assert "mirrornet-rsyncd-tls.socket can't serve on master3 by what was put in place there." in told.said
+    assert "rsync doesn't greet who connects to 127.0.0.1, port 874 with TLS, for 30 seconds now: " in told.said
+    assert "Until that is mended, it serves as before. What is served without TLS is not concerned." in told.said
+    assert hosts["master3"].check_output(STATE) == before
+    assert hosts["mirror1"].run(f"{CLIENT} rsync://master3/docs/README /tmp/fetched").rc == 0
+    assert hosts["master2"].service(transfer).is_running
+    told = play("master3")
+    assert told.changed == {"master3": 0}, told.output
 
 
 def test_the_plain_door_is_another_one(hosts: dict[str, Host]) -> None:

@@ -50,6 +50,25 @@ systemctl stop slow
 rm --force /tmp/slow /tmp/.slow.*
 """
 
+#: Debian's own mirror script, from its package. Without its dependencies: it needs no mail to be sent.
+FTPSYNC = """
+set -e
+rm --recursive --force /tmp/ftpsync && mkdir --parents /tmp/ftpsync/.config/ftpsync /tmp/ftpsync/log /tmp/ftpsync/tree && cd /tmp/ftpsync
+apt-get download -qq ftpsync && dpkg --extract ftpsync_*.deb package
+cat >.config/ftpsync/ftpsync.conf <<EOF
+MIRRORNAME=$(hostname)
+RSYNC_HOST={next}
+RSYNC_PATH=archive
+TO=/tmp/ftpsync/tree/
+LOGDIR=/tmp/ftpsync/log
+MAILTO=root
+EOF
+HOME=/tmp/ftpsync timeout 120 package/usr/bin/ftpsync sync:all >&2
+cmp tree/pool/package /srv/archive/pool/package
+test -e tree/project/trace/$(hostname)
+grep --only-matching 'Mirrorsync done' log/ftpsync.log.0
+"""
+
 
 def provision(chosen: dict[str, str], *options: str, **variables: Any) -> Play:
     """The scenario's playbook on the hosts in CHOSEN, each with its frontend, and with VARIABLES in place of the inventory's."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -50,6 +49,7 @@ def test_a_new_module_reaches_service_without_one_dropped_connection(hosts: dict
 LOG = "/var/log/mirrornet-rsyncd/rsyncd.log"
 #: Where one more tree is: on one host where only its owner gets to, and who may look past permissions.
 KEPT = {"master11": "/srv/kept", "master12": "/srv/kept", "master13": "/home/keeper/tree"}
+KEPT_LOG = "/var/log/kept.log"
 KEEP = """
 install --directory --mode=0700 --owner=games /home/keeper
 install --directory /srv/kept /home/keeper/tree
@@ -60,19 +60,34 @@ SEEN = f"""
 set -e
 rsync rsync://localhost/ | head --lines=1
 rsync --no-motd rsync://localhost/kept/file /tmp/kept && cat /tmp/kept
-timeout 60 sh -c 'until grep --quiet "rsync on kept/file from" {LOG}; do sleep 0.2; done'
+rsync rsync://localhost/archive/README >/dev/null
+timeout 60 sh -c 'until grep --quiet "rsync on archive/README from" {LOG} && grep --quiet "rsync on kept/file from" {KEPT_LOG}; do sleep 0.2; done'
+"""
+#: The log of that module alone goes on after it was rotated, and so does a listener that may write to it.
+ROTATED = f"""
+set -e
+logrotate --force /etc/logrotate.d/mirrornet-rsyncd
+zgrep --quiet kept/file {KEPT_LOG}.1.gz
+[ "$(stat --format='%a %U:%G' {KEPT_LOG} {KEPT_LOG}.1.gz | sort --unique)" = '640 root:root' ]
+[ ! -s {KEPT_LOG} ]
+rsync --no-motd rsync://localhost/kept/file /tmp/kept
+timeout 60 sh -c 'until grep --quiet "rsync on kept/file from" {KEPT_LOG}; do sleep 0.2; done'
+rm {KEPT_LOG}*
 """
 #: What an earlier choice could have left.
 LEFT = """
 rsync rsync://localhost/ | cut --delimiter=' ' --fields=1 | cut --fields=1
-ls /etc/systemd/system/*.d/log.conf /etc/logrotate.d/mirrornet-rsyncd /etc/*.motd 2>/dev/null || true
+ls /etc/systemd/system/*.d/log.conf /etc/logrotate.d/mirrornet-rsyncd /etc/mirrornet-rsyncd.motd 2>/dev/null || true
+cat /etc/rsyncd.motd
 """
 
 
 def test_a_log_file_a_message_and_a_private_tree_reach_who_comes_next_and_cut_nobody(hosts: dict[str, Host]) -> None:
     before = {name: host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) for name, host in hosts.items()}
     everywhere(hosts, SLOW + KEEP + BEGIN)
-    modules = {name: [*VARIABLES["rsync_master_modules"], {"name": "kept", "path": path}] for name, path in KEPT.items()}
+    modules = {
+        name: [*VARIABLES["rsync_master_modules"], {"name": "kept", "path": path, "log_file": KEPT_LOG}] for name, path in KEPT.items()
+    }
     wanted = {"rsync_master_log_file": LOG, "rsync_master_motd": "Welcome.", "rsync_master_modules": "{{ modules[inventory_hostname] }}"}
     try:
         told = provision(FRONTENDS, modules=modules, **wanted)
@@ -80,24 +95,26 @@ def test_a_log_file_a_message_and_a_private_tree_reach_who_comes_next_and_cut_no
         # Each listener had to be told of the log, and one of the right that its tree takes.
         assert [name for name, host in hosts.items() if host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) == before[name]] == []
         assert everywhere(hosts, SEEN) == dict.fromkeys(hosts, "Welcome.\nkept")
+        everywhere(hosts, ROTATED)
         assert everywhere(hosts, END) == dict.fromkeys(hosts, "active\n1")
     finally:
         told = provision(FRONTENDS)
     assert told.code == 0, told.output
-    assert everywhere(hosts, LEFT) == dict.fromkeys(hosts, "archive\nclosed")
+    # A message that isn't the role's stays.
+    assert everywhere(hosts, LEFT) == dict.fromkeys(hosts, "archive\nclosed\nsomebody else's")
 
 
 #: Refuses a start with the port 8730, wherever the frontend has it from.
 REFUSE = """
 cd /etc/systemd/system && mkdir UNIT.d && cat >UNIT.d/broken.conf <<END
 [Service]
-ExecStartPre=/bin/sh -c '! grep --quiet --no-messages --word-regexp 8730 /etc/systemd/system/UNIT /etc/rsyncd-*inetd.conf'
+ExecStartPre=/bin/sh -c '! grep --quiet --no-messages --word-regexp 8730 /etc/systemd/system/UNIT /etc/mirrornet-rsyncd-*inetd.conf'
 END
 systemctl daemon-reload
 """
 #: All that a frontend is started from, and how it is.
 STATE = """
-sha256sum /etc/rsyncd* /etc/systemd/system/mirrornet* 2>/dev/null
+sha256sum /etc/rsyncd* /etc/mirrornet-rsyncd* /etc/systemd/system/mirrornet* 2>/dev/null
 systemctl is-enabled UNIT
 systemctl is-active UNIT
 timeout 60 sh -c 'until rsync rsync://localhost/archive/README; do sleep 0.2; done'
@@ -116,8 +133,12 @@ def test_a_restart_on_another_port_that_fails_is_undone(hosts: dict[str, Host]) 
         assert told.failed == dict.fromkeys(FRONTENDS, 1), told.output
         for name in hosts:
             unit = UNITS[FRONTENDS[name]]
-            assert f"{unit} was started on {name}, and nothing answers on port 8730" in told.said, told.output
-            assert f"`journalctl --unit {unit}` there tells why. Until that is mended, it serves as before." in told.said, told.output
+            assert f"{unit} can't serve on {name} by what was put in place there. Unable to restart service {unit}" in told.said, (
+                told.output
+            )
+            assert "`journalctl --unit 'mirrornet-rsyncd*'` there tells more. Until that is mended, it serves as before." in told.said, (
+                told.output
+            )
         assert run(STATE) == before
         assert everywhere(hosts, END) == dict.fromkeys(hosts, "active\n1")
     finally:
@@ -196,7 +217,9 @@ def test_a_limit_for_one_client_and_reports_come_and_go_on_request(hosts: dict[s
     assert told.code == 0, told.output
     assert everywhere(hosts, LIMITED) == dict.fromkeys(hosts, "inactive")
     assert [name for name, host in hosts.items() if host.check_output(SINCE.format(UNITS[FRONTENDS[name]])) == before[name]] == []
-    everywhere(hosts, "! ls /etc/rsyncd-limit.nft /etc/systemd/system/nftables.service.d/*limit* /etc/systemd/system/*limit* 2>/dev/null")
+    everywhere(
+        hosts, "! ls /etc/mirrornet-rsyncd-limit.nft /etc/systemd/system/nftables.service.d/*limit* /etc/systemd/system/*limit* 2>/dev/null"
+    )
 
 
 def test_a_listener_that_is_killed_comes_back_and_cuts_nobody(hosts: dict[str, Host]) -> None:
@@ -210,27 +233,36 @@ def test_a_listener_that_is_killed_comes_back_and_cuts_nobody(hosts: dict[str, H
     assert everywhere(hosts, END) == dict.fromkeys(hosts, "active\n1")
 
 
-@pytest.fixture
-def broken(hosts: dict[str, Host]) -> Iterator[Host]:
-    """A host on which the frontend `daemon` can't be started."""
-    host = hosts["master12"]
-    directory = "/etc/systemd/system/mirrornet-rsyncd-daemon.service.d"
-    host.check_output("mkdir %s && printf '[Service]\\nExecStartPre=/bin/false\\n' >%s/broken.conf", directory, directory)
-    yield host
-    host.check_output("rm --recursive %s && systemctl daemon-reload", directory)
+#: A host, the frontend that it's to get, and what that starts, which fails.
+BROKEN = [("master12", "daemon", "mirrornet-rsyncd-daemon.service"), ("master13", "systemd_socket", "mirrornet-rsyncd@.service")]
 
 
-def test_a_frontend_that_does_not_start_leaves_the_one_before_serving(broken: Host) -> None:
-    told = provision({"master12": "daemon"})
-    assert told.code != 0
-    assert "mirrornet-rsyncd-daemon.service was started on master12, and nothing answers on port 873" in told.output
-    assert "Until that is mended, mirrornet-rsyncd-xinetd.service serves as before." in told.output
-    assert broken.check_output("rsync rsync://localhost/archive/README | wc --lines") == "1"
-    assert not broken.service(UNITS["daemon"]).is_running
-    assert not broken.service(UNITS["daemon"]).is_enabled
-    assert broken.check_output("systemctl list-units --failed --no-legend") == ""
-    assert broken.service(UNITS["xinetd"]).is_running
-    assert broken.service(UNITS["xinetd"]).is_enabled
+@pytest.mark.parametrize(("name", "wanted", "unit"), BROKEN)
+def test_a_frontend_that_does_not_serve_leaves_the_one_before_as_it_was(hosts: dict[str, Host], name: str, wanted: str, unit: str) -> None:
+    host, before = hosts[name], UNITS[FRONTENDS[name]]
+    directory = f"/etc/systemd/system/{unit}.d"
+    host.check_output("mkdir --parents %s && printf '[Service]\\nExecStartPre=/bin/false\\n' >%s/broken.conf", directory, directory)
+    state = host.check_output(STATE.replace("UNIT", before))
+    try:
+        told = provision({name: wanted})
+        assert told.code != 0
+        assert f"{UNITS[wanted]} can't serve on {name} by what was put in place there." in told.said, told.output
+        assert f"Until that is mended, {before} serves as before." in told.said, told.output
+        if wanted == "systemd_socket":
+            # It takes connections, and whatever it starts for them dies.
+            assert (
+                "rsync doesn't greet who connects to 127.0.0.1, port 873, for 30 seconds now: the connection is closed at once."
+                in told.said
+            )
+        assert host.check_output(STATE.replace("UNIT", before)) == state
+        assert host.run("systemctl is-active %s", UNITS[wanted]).stdout.strip() == "inactive"
+        assert host.run("systemctl is-enabled %s", UNITS[wanted]).rc != 0
+        assert host.check_output("systemctl list-units --failed --no-legend") == ""
+    finally:
+        host.check_output("rm %s/broken.conf && systemctl daemon-reload", directory)
+    # The frontend that wasn't to be has left nothing that `auto` would take up.
+    told = provision({name: "auto"})
+    assert told.changed == {name: 0}, told.output
 
 
 def test_a_port_and_addresses_that_are_not_to_be_had_are_refused_before_any_change(hosts: dict[str, Host]) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from frontends import BEGIN, END, HOSTS, SLOW, UNITS, everywhere, provision
+from frontends import BEGIN, END, FTPSYNC, HOSTS, SLOW, UNITS, everywhere, provision
 from testinfra.host import Host
 
 #: Every change between two of them once, and back to where it began; superservers, which are installed in place of each other, change rarely.
@@ -94,6 +94,7 @@ def test_twelve_changes_of_the_frontend(hosts: dict[str, Host]) -> None:
             # Those that the scenario's own play didn't have are tried as well.
             assert set(chosen.values()) | {TOUR[entry] for entry in ENTRY.values()} == set(UNITS)
             assert_a_hundred_silent_clients_keep_no_mirror_out(hosts, chosen)
+            assert everywhere(hosts, FTPSYNC) == dict.fromkeys(hosts, "Mirrorsync done"), chosen
             # A second play changes nothing, and `auto` keeps what the role has set up.
             told = provision(dict.fromkeys(hosts, "auto"))
             assert told.changed == dict.fromkeys(hosts, 0), told.output

@@ -58,6 +58,47 @@ def test_another_port_and_address_do_not_cut_a_running_transfer(host: Host, tran
     assert host.run("rsync rsync://localhost/").rc == 0
 
 
+#: What connections are started by no longer is an rsync, while the socket goes on to take them.
+DEAD = "{{ __rsync_master_platforms.Debian | combine({'rsync': '/bin/false'}) }}"
+#: All that the master runs by, with whatever else a play might leave beside it.
+FILES = "find /etc/rsyncd* /etc/mirrornet* /etc/systemd/system -name '*rsync*' -type f -exec sha256sum {} + | sort"
+
+
+@pytest.mark.on("master12")
+def test_a_change_that_ends_all_connections_is_undone(host: Host, transfer: str) -> None:
+    before, since = host.check_output(FILES), listening_since(host)
+    modules = [*MODULES, {"name": "pool", "path": "/srv/archive/pool", "log_file": "/var/log/rsync-pool.log"}]
+    result = play(name(host), rsync_master_modules=modules, __rsync_master_platform=DEAD)
+    assert result.failed == {name(host): 1}, result.output
+    assert (
+        f"{SOCKET} can't serve on {name(host)} by what was put in place there. rsync doesn't greet who connects to 127.0.0.1" in result.said
+    )
+    assert "Until that is mended, it serves as before." in result.said
+    assert host.check_output(FILES) == before
+    assert host.check_output("rsync rsync://localhost/archive/README | wc --lines") == "1"
+    assert host.service(transfer).is_running
+    assert listening_since(host) == since
+    assert host.check_output("systemctl list-units --failed --no-legend") == ""
+    host.check_output("rm /var/log/rsync-pool.log")
+    assert play(name(host)).changed == {name(host): 0}
+
+
+@pytest.mark.on("master12")
+def test_a_full_master_takes_a_change(host: Host) -> None:
+    # One silent client holds the only connection that there may be, until the play is over.
+    assert play(name(host), rsync_master_max_connections=1).code == 0
+    try:
+        silent = "until exec 3<>/dev/tcp/127.0.0.1/873 && read -t 10 -u 3 greeting; do sleep 0.2; done; touch /tmp/held; sleep 3600"
+        host.check_output("systemd-run --quiet --collect --unit=silent bash -c %s", silent)
+        host.check_output("timeout 60 sh -c 'until [ -e /tmp/held ]; do sleep 0.2; done'")
+        result = play(name(host), rsync_master_max_connections=1, rsync_master_modules=MODULES[:-1])
+        assert (result.code, result.changed) == (0, {name(host): 2}), result.output
+        assert f"{SOCKET} holds all of its 1 connections, so that it can't be told whether the next client is served" in result.said
+    finally:
+        host.check_output("systemctl stop silent; rm --force /tmp/held")
+        assert play(name(host)).code == 0
+
+
 @pytest.mark.on("master13")
 def test_a_master_set_up_by_hand_is_taken_over(host: Host) -> None:
     # What an operator has who followed the distribution: its own service, on the same port, with the same file.
@@ -65,6 +106,15 @@ def test_a_master_set_up_by_hand_is_taken_over(host: Host) -> None:
     host.check_output("rm --recursive /etc/systemd/system/mirrornet-rsyncd* /etc/systemd/system/rsync.service.d")
     host.check_output("systemctl daemon-reload && systemctl start rsync.service")
     host.check_output("timeout 60 sh -c 'until rsync rsync://localhost/; do sleep 0.2; done'")
+    # If ours can't serve, theirs does so as before.
+    host.check_output("sed --in-place '1i# by hand' /etc/rsyncd.conf")
+    before = host.check_output(FILES)
+    result = play(name(host), __rsync_master_platform=DEAD)
+    assert "Until that is mended, rsync.service serves as before." in result.said, result.output
+    assert host.service("rsync.service").is_running
+    assert host.run("rsync rsync://localhost/").rc == 0
+    host.check_output("rm --recursive /etc/systemd/system/rsync.service.d && systemctl daemon-reload")
+    assert host.check_output(FILES) == before
     result = play(name(host))
     assert result.code == 0, result.output
     assert not host.service("rsync.service").is_running

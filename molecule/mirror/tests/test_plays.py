@@ -142,6 +142,17 @@ def test_a_job_can_be_run_while_it_is_provisioned(hosts: dict[str, Host]) -> Non
     assert not hosts["debian13"].file("/etc/cron.d/mirrornet-docs").exists
 
 
+def test_no_rotation_takes_its_file_away(hosts: dict[str, Host]) -> None:
+    file = hosts["cronie1"].file("/etc/logrotate.d/mirrornet")
+    assert file.exists
+    told = play("provision_mirrors", "cronie1", rsync_mirror_log_rotation=False)
+    assert (told.code, told.changed) == (0, {"cronie1": 1}), told.output
+    assert not file.exists
+    told = play("provision_mirrors", "cronie1", rsync_mirror_log_rotation=False)
+    assert told.changed == {"cronie1": 0}, told.output
+    assert play("provision_mirrors", "cronie1").changed == {"cronie1": 1}
+
+
 @pytest.mark.parametrize(
     ("name", "home", "trees"),
     [("debian12", "/root", "/srv/mirror"), ("home1", "/home/alice", "/home/alice/mirror")],

@@ -256,7 +256,8 @@ def _target(job: Job, owner: Owner | None, prepared: Prepared) -> Change | None:
     def make() -> None:
         target.mkdir(parents=True)
         if owner is not None:
-            os.chown(target, *owner)
+            # Whose the directory above is could put a link in the new one's place.
+            os.chown(target, *owner, follow_symlinks=False)
 
     return Change(str(target), "absent", _shown_directory(owner), make)
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Callable
 
 from .certificate import check_key_file, check_pair
-from .files import only_root_writes
+from .files import is_real_directory, only_root_writes
+from .places import IN_TREE
 from .rsyncd import Problem, check_nesting, label, read_verdict
 from .rsyncd_values import show
 
@@ -53,6 +54,8 @@ def check_modules_on_host(modules: Sequence[object], known: Sequence[Problem], o
         sound = {name: value for name, value in module.items() if (where, name) not in at_fault}
         if "path" in sound:
             problems += _check_tree(where, str(sound["path"]))
+            if "publish" in sound:
+                problems += _check_own_directory(where, Path(str(sound["path"])) / IN_TREE)
             if "sentinel" in sound and Path(str(sound["path"])).is_dir():
                 problems += _check_sentinel(where, Path(str(sound["path"])), str(sound["sentinel"]), sound.get("sentinel_create") is True)
         problems += check_accounts(where, sound)
@@ -68,6 +71,13 @@ def _check_tree(where: str, path: str) -> Iterator[Problem]:
         yield Problem(where, "path", f"{show(path)} does not exist", "Create or mount the tree first, or correct the path")
     elif not Path(path).is_dir():
         yield Problem(where, "path", f"{show(path)} is not a directory", "Give the directory of the tree")
+
+
+def _check_own_directory(where: str, directory: Path) -> Iterator[Problem]:
+    """Whether heads can be put there: root gives it to the account, and the tree's owner could have put a link to another directory there."""
+    if os.path.lexists(directory) and not is_real_directory(directory):
+        message = f"{show(str(directory))} is not a directory itself, and heads belong there"
+        yield Problem(where, "publish", message, "Find out who put it there, and remove it")
 
 
 def _check_sentinel(where: str, tree: Path, name: str, create: bool) -> Iterator[Problem]:
@@ -86,6 +96,9 @@ def _check_sentinel(where: str, tree: Path, name: str, create: bool) -> Iterator
         yield Problem(where, "sentinel_create", message, "Mount the tree or put its files there first")
     elif not sentinel.parent.is_dir():
         yield Problem(where, "sentinel", f"the directory {show(str(sentinel.parent))} does not exist", "Create it, or name another file")
+    elif not Path(os.path.realpath(sentinel)).is_relative_to(os.path.realpath(tree)):
+        # Root would write wherever the tree's owner lets the link lead.
+        yield Problem(where, "sentinel", f"{show(str(sentinel.parent))} leads out of the tree", "Name a file that is in the tree itself")
 
 
 def check_accounts(where: str, options: Mapping[str, object], prefix: str = "") -> list[Problem]:
