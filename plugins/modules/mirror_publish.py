@@ -114,14 +114,36 @@ report:
   sample: {"changed": 3, "gone": 1, "digested": 2}
 """
 
+import json
 import os
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet import publish, publish_list
+from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet.files import to_json
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet.places import Places, default_places
 from ansible_collections.mirrornet.rsync.plugins.module_utils.mirrornet.record import asdict
+
+
+def _in_child(work: Callable[[], publish.Publication]) -> publish.Publication | None:
+    """What ``work`` returns; None if it ended early. It becomes another account, who can't read what Ansible has yet to load of this module."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(theirs, to_json(asdict(work())))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as stream:
+        said = stream.read()
+    os.waitpid(pid, 0)
+    return publish.Publication(**json.loads(said)) if said else None
 
 
 def main() -> None:
@@ -155,10 +177,15 @@ def main() -> None:
         anew=params["anew"],
         settle=params["settle"],
     )
-    if params["file_list"] is None:
-        done = publish.publish(places, wish, only_look=module.check_mode)
-    else:
-        done = publish_list.publish_with_list(places, wish, params["file_list"], only_look=module.check_mode)
+
+    def work() -> publish.Publication:
+        if params["file_list"] is None:
+            return publish.publish(places, wish, only_look=module.check_mode)
+        return publish_list.publish_with_list(places, wish, params["file_list"], only_look=module.check_mode)
+
+    done = _in_child(work)
+    if done is None:
+        module.fail_json(msg=f"What publishes {tree} ended early. The former head stands; what it said on standard error tells why.")
     report = asdict(done)
     result: dict[str, Any] = {"changed": done.outcome == "published", "outcome": done.outcome, "report": report}
     result.update({name: report[name] for name in ("serial", "epoch") if report[name] is not None})

@@ -78,6 +78,19 @@ def test_a_list_of_files_as_well(tmp_path: Path) -> None:
     desk.true()
 
 
+def test_what_publishes_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path)
+    desk.tree.mkdir()
+    (tmp_path / "bin").mkdir()
+    find = tmp_path / "bin" / "find"
+    find.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    find.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    [failed] = play(desk, [{}])
+    assert failed["failed"]
+    assert f"What publishes {desk.tree} ended early" in failed["msg"]
+
+
 def test_a_list_that_is_foreseen(tmp_path: Path) -> None:
     """Check mode writes none, also where the head is good already."""
     desk = Desk(tmp_path)
