@@ -1,16 +1,17 @@
 # Copyright (c) 2026 The mirrornet.rsync authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Publishing as root, beside a service that publishes as another account and accounts that serve."""
+"""Publishing as root, beside a service that publishes as another account and accounts that serve; and under another name than before."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from plays import Play, play
+from plays import Play, inventory, play
 from test_operations import serial
 from testinfra.host import Host
 
@@ -72,3 +73,22 @@ def test_plain_clients_of_a_tree_that_root_publishes(host: Host) -> None:
         assert not host.file("/tmp/plain/gone").exists
     finally:
         host.check_output("rm -rf /srv/guarded/.mirrornet /var/lib/mirrornet/publish-guarded /tmp/plain")
+
+
+def test_a_module_that_is_renamed_is_published_under_its_new_name(hosts: dict[str, Host]) -> None:
+    host, modules = hosts["master2"], inventory()["masters"]["vars"]["rsync_master_modules"]
+    host.check_output("mkdir -p /srv/renamed && date >/srv/renamed/file")
+    try:
+        for name in ("before", "after"):
+            more = {"name": name, "path": "/srv/renamed", "publish": {"settle": 0}}
+            done = play("master2", rsync_master_modules=[*modules, more])
+            assert done.code == 0, done.output
+            host.check_output("systemctl start mirrornet-publish-%s.service", name)
+            assert serial(host.check_output("cat /srv/renamed/.mirrornet/head")) == 1
+        host.check_output("systemctl start mirrornet-traffic.service")
+        metrics = host.file("/var/lib/prometheus/node-exporter/mirrornet_rsync.prom").content_string
+        assert re.findall(r'last_success_timestamp_seconds\{name="(\w+)"', metrics) == ["after", "archive"]
+    finally:
+        # As the inventory has it.
+        assert play("master2").code == 0
+    assert host.check_output("ls -d /var/lib/mirrornet/publish-*") == "/var/lib/mirrornet/publish-archive"
