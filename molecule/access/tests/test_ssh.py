@@ -209,7 +209,7 @@ def test_host_keys_stay_as_long_as_a_job_goes_by_them(hosts: dict[str, Host]) ->
     known_hosts = hosts["mirror1"].file("/etc/mirrornet/masters.known_hosts")
     # A job that is no longer listed stays, and needs them.
     result = play("mirror1", rsync_mirror_jobs=[])
-    assert (result.code, result.changed) == (0, {"mirror1": 0}), result.output
+    assert result.code == 0, result.output
     assert known_hosts.exists
     gone = [{"name": name, "state": "absent"} for name in ("archive11", "archive13")]
     try:
