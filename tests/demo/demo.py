@@ -201,6 +201,8 @@ def down() -> None:
         subprocess.run(["podman", "rm", "--force", "--volumes", "--time", "0", *found], stdout=subprocess.DEVNULL, check=True)
     if subprocess.run(["podman", "network", "exists", NETWORK], check=False).returncode == 0:
         subprocess.run(["podman", "network", "rm", NETWORK], stdout=subprocess.DEVNULL, check=True)
+    # Of hosts whose removal was interrupted: the next network would have its names asked for at the address of that one.
+    Path("/run/containers/networks/aardvark-dns", NETWORK).unlink(missing_ok=True)
     print(f"The demo is gone: {len(found)} hosts and their network." if found else "There was no demo.")
 
 

@@ -183,7 +183,7 @@ def test_what_is_wrong_is_refused_before_any_change(hosts: dict[str, Host], mast
     private = key_of("gone", private=True)
     clients = [
         {"name": "private", "module": "archive", "keys": [private]},
-        {"name": "elsewhere", "path": "/etc", "keys": [key_of("gone")]},
+        {"name": "elsewhere", "path": "/etc/ssh", "keys": [key_of("gone")]},
         {"name": "sound", "module": "archive", "keys": [key_of("next")]},
     ]
     hosts[master].check_output("echo 'AllowUsers admin' >/etc/ssh/sshd_config.d/00-first.conf")
@@ -195,7 +195,7 @@ def test_what_is_wrong_is_refused_before_any_change(hosts: dict[str, Host], mast
     assert result.changed[master] == 0
     for said in (
         "SSH client 'private' (item 1): keys: key 1: it is a private key",
-        "SSH client 'elsewhere' (item 2): path: '/etc' is in no module's tree",
+        "SSH client 'elsewhere' (item 2): path: '/etc/ssh' is in no module's tree",
         "rsync_master_ssh_user: 'games' is in use for something else",
         "sshd: its AllowUsers does not name games",
     ):
