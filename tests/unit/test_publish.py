@@ -295,13 +295,14 @@ class TestChanging:
         """However long it waits for more: rsync gives a file its name and mode when it is whole."""
         desk.publish()
         (desk.base / "big").write_bytes(os.urandom(1 << 20))
-        with subprocess.Popen(["rsync", "-a", "--bwlimit=1", desk.base / "big", f"{desk.tree}/"]) as rsync:
+        with subprocess.Popen(["rsync", "-a", "--bwlimit=1", desk.base / "big", f"{desk.tree}/"], start_new_session=True) as rsync:
             try:
                 wait_until(lambda: any(desk.tree.glob(".big.??????")), "rsync's temporary file")
                 [path] = desk.tree.glob(".big.??????")
                 done = desk.publish()
             finally:
-                rsync.kill()
+                # All of it: the process that receives would remove the file if it outlived the one that sends.
+                os.killpg(rsync.pid, signal.SIGKILL)
         assert (done.outcome, done.kind, done.exit_code) == ("held", "receiving", Exit.HELD)
         assert path.name in done.message
         assert published(desk.tree).head.serial == 1
