@@ -42,7 +42,7 @@ demo-down: ## Remove the demo's hosts and network
 
 # == Tests
 .PHONY: test check lint types unit sanity unit-hosts molecule bench bench-trees soak
-test: venv hosts ## Run everything: check, sanity, the engine on all releases, all scenarios (JOBS=2)
+test: venv hosts ## Run everything: check, sanity, the engine on the oldest and newest release, all scenarios (JOBS=2)
 	@$(venv)/bin/python tests/tools/run_steps.py --jobs "$(or $(JOBS),$(shell echo $$(($$(nproc) + 1))))" \
 	    $(addprefix molecule-,$(long_scenarios)) unit-hosts $(addprefix molecule-,$(filter-out $(long_scenarios),$(scenarios))) check sanity
 
@@ -65,8 +65,8 @@ unit: venv
 sanity: venv ## Run ansible-test's sanity tests on a copy of the files that git knows
 	tests/tools/sanity
 
-unit-hosts: packages-hosts ## Run the engine's unit tests on each Debian, with its own Python and rsync
-	@$(enter) tests/tools/unit_hosts
+unit-hosts: packages-hosts ## Run the engine's unit tests on the oldest and newest Debian, with their own Python and rsync (SUITES=bookworm)
+	@$(enter) tests/tools/unit_hosts $(SUITES)
 
 molecule: venv hosts ## Run one scenario (SCENARIO=default DO=test|converge|verify|destroy)
 	@test -f "molecule/$(SCENARIO)/molecule.yml" || { echo "which scenario? make molecule SCENARIO=, one of: $(scenarios)" >&2; exit 2; }
