@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,13 +79,17 @@ def test_plain_clients_of_a_tree_that_root_publishes(host: Host) -> None:
 def test_a_module_that_is_renamed_is_published_under_its_new_name(hosts: dict[str, Host]) -> None:
     host, modules = hosts["master2"], inventory()["masters"]["vars"]["rsync_master_modules"]
     host.check_output("mkdir -p /srv/renamed && date >/srv/renamed/file")
+    epochs = set()
     try:
-        for name in ("before", "after"):
+        for number, name in enumerate(("before", "after"), 1):
             more = {"name": name, "path": "/srv/renamed", "publish": {"settle": 0}}
             done = play("master2", rsync_master_modules=[*modules, more])
             assert done.code == 0, done.output
             host.check_output("systemctl start mirrornet-publish-%s.service", name)
-            assert serial(host.check_output("cat /srv/renamed/.mirrornet/head")) == 1
+            published = json.loads(host.check_output("head --lines=1 /srv/renamed/.mirrornet/head"))
+            assert published["serial"] == number
+            epochs.add(published["epoch"])
+        assert len(epochs) == 2
         host.check_output("systemctl start mirrornet-traffic.service")
         metrics = host.file("/var/lib/prometheus/node-exporter/mirrornet_rsync.prom").content_string
         assert re.findall(r'last_success_timestamp_seconds\{name="(\w+)"', metrics) == ["after", "archive"]
