@@ -9,7 +9,6 @@ Looks only: nothing is changed.
 
 from __future__ import annotations
 
-import grp
 import os
 import re
 import stat
@@ -268,17 +267,9 @@ def _logins(module: Module, finding: _Make, version: str) -> Iterator[Finding]:
         for message, remedy in KINDS["users"](Option("auth_users", "users"), plain):
             yield finding("high", f"in auth users {message}", remedy, "auth users")
     for name in names:
-        if name.startswith("@") and not _group_exists(name[1:]):
+        if name.startswith("@") and not rsyncd_host.group_exists(name[1:]):
             message = f"there is no group '{name[1:]}' on this host, so that a rule of auth users is for nobody"
             yield finding("medium", message, "Correct the name. With a space in it, begin the list with a comma", "auth users")
-
-
-def _group_exists(name: str) -> bool:
-    try:
-        grp.getgrnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _confinement(module: Module, finding: _Make) -> Iterator[Finding]:

@@ -104,7 +104,7 @@ def _check_sentinel(where: str, tree: Path, name: str, create: bool) -> Iterator
 def check_accounts(where: str, options: Mapping[str, object], prefix: str = "") -> list[Problem]:
     """Whether the ``uid`` and ``gid`` among the options exist here. A number needs no account of its own."""
     problems = []
-    for name, kind, exists in (("uid", "user", _user_exists), ("gid", "group", _group_exists)):
+    for name, kind, exists in (("uid", "user", _user_exists), ("gid", "group", group_exists)):
         value = options.get(name)
         if isinstance(value, str) and not value.isdigit() and not exists(value):
             remedy = f"Create the {kind} first, or name another"
@@ -122,7 +122,8 @@ def _user_exists(name: str) -> bool:
     return True
 
 
-def _group_exists(name: str) -> bool:
+def group_exists(name: str) -> bool:
+    """Whether this host knows a group of that name."""
     try:
         grp.getgrnam(name)
     except KeyError:
